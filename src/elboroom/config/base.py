@@ -1,0 +1,77 @@
+"""What every configuration class shares: strictness, and the choice among kinds."""
+
+import dataclasses
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args
+
+import pydantic
+from pydantic.dataclasses import dataclass
+
+from elboroom.errors import unknown
+
+settings = partial(
+    dataclass,
+    frozen=True,
+    kw_only=True,
+    config=pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False),
+)
+
+Positive = Annotated[int, pydantic.Field(ge=1)]
+NonNegative = Annotated[int, pydantic.Field(ge=0)]
+PositiveFloat = Annotated[float, pydantic.Field(gt=0)]
+Activation = Literal["tanh", "relu", "leaky-relu", "elu", "softplus", "identity"]
+
+
+@settings
+class Custom:
+    """A part of the user's own: ``kind: "my_package.nets:MyDecoder"``, its arguments under ``options``.
+
+    Naming one runs its module's code when it is built, so a run folder that names one opens only with trust.
+    """
+
+    kind: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def builds(self) -> str:
+        return self.kind
+
+
+def kind_of(cls: type) -> str:
+    """The name by which a configuration class is chosen."""
+    return get_args(cls.__dataclass_fields__["kind"].type)[0]
+
+
+def choice(what: str, *classes: type, custom: bool = False) -> Any:
+    """The type of a field whose ``kind`` chooses among ``classes``; without a ``kind`` it is the first.
+
+    With ``custom``, a kind that contains a colon names the user's own part.
+    """
+    table = {kind_of(c): c for c in classes}
+
+    def tag(value: Any) -> str:
+        kind = value.get("kind", next(iter(table))) if isinstance(value, dict) else getattr(value, "kind", None)
+        return "custom" if custom and ":" in str(kind) else str(kind)
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str):  # `--objective elbo` is short for `{kind: elbo}`
+            value = {"kind": value}
+        if not isinstance(value, dict | Custom | classes):
+            raise ValueError(f"a mapping such as {{kind: {next(iter(table))}}} is wanted, got {value!r}.")
+        if isinstance(value, dict) and tag(value) not in table and not (custom and tag(value) == "custom"):
+            known = [*table, *(["your_package.module:YourClass"] if custom else [])]
+            raise unknown(what, value["kind"], known)
+        return value
+
+    members = [Annotated[c, pydantic.Tag(k)] for k, c in table.items()]
+    if custom:
+        members.append(Annotated[Custom, pydantic.Tag("custom")])
+    if len(members) == 1:
+        return Annotated[classes[0], pydantic.BeforeValidator(check)]
+    return Annotated[Union[tuple(members)], pydantic.Discriminator(tag), pydantic.BeforeValidator(check)]  # noqa: UP007
+
+
+Refusals = dict[tuple[str, str], str]
+"""(seam, kind) -> why a part cannot stand beside that kind: a line of the table of what makes no sense."""
+
+No = ClassVar[Refusals]

@@ -1,0 +1,188 @@
+"""YAML in and out, options merged in, and every mistake told with its place and its cure."""
+
+import dataclasses
+import types
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import pydantic
+import yaml
+
+from elboroom.config.base import kind_of
+from elboroom.config.run import Run, to_dict
+from elboroom.config.study import Study
+from elboroom.errors import InputError, nearest
+
+FORMAT = 1
+Config = TypeVar("Config", Run, Study)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that also refuses a key given twice, of which the last would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value]
+        twice = {k for k in keys if keys.count(k) > 1}
+        if twice:
+            mark = f"line {node.start_mark.line + 1}"
+            raise yaml.constructor.ConstructorError(None, None, f"{mark}: the key '{min(twice)}' stands twice")
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """The content of YAML text; nothing in it is ever run. Raises InputError that names the source."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.constructor.ConstructorError as error:
+        if "python/" in str(error):
+            raise InputError(f"{source}: it asks for code to be run ({error.problem}); write plain values only.") from None
+        raise InputError(f"{source}: {error.problem or error}. Mend that line.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise InputError(f"{source}: not YAML{where}: {problem}. Mend it there.") from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, with a relative ``data.path`` made absolute from the file's folder."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. Give the path of a YAML configuration.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error}). Give the path of a YAML configuration.") from None
+    content = parse_yaml(text, str(path))
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a configuration is a mapping such as `seed: 0`, this file holds {_noun(content)}.")
+    if content.pop("format", FORMAT) != FORMAT:
+        raise InputError(f"{path}: it is of another format; this version reads {FORMAT}. Update elboroom.")
+    return _absolute_paths(content, path.resolve().parent)
+
+
+def _noun(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def _absolute_paths(value: Any, folder: Path) -> Any:
+    """A copy in which every ``data: {path: ...}`` (nested or ``data.path``) is absolute."""
+    if isinstance(value, list):
+        return [_absolute_paths(v, folder) for v in value]
+    if not isinstance(value, dict):
+        return value
+    result = {k: _absolute_paths(v, folder) for k, v in value.items()}
+    data = result.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        data["path"] = str((folder / Path(data["path"]).expanduser()).resolve())
+    return result
+
+
+def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``change`` laid over it; a mapping that changes ``kind`` replaces the one it overrides."""
+    result = dict(base)
+    for key, new in change.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            other_kind = "kind" in new and new["kind"] != old.get("kind")
+            if key == "data" and {"name", "path"} & set(new):  # data named anew forgets where it came from before
+                old = {k: v for k, v in old.items() if k not in ("name", "path")}
+            result[key] = new if other_kind else merged(old, new)
+        else:
+            result[key] = new
+    return result
+
+
+def nested(dotted: str, value: Any) -> dict[str, Any]:
+    """``a.b`` and 1 become ``{a: {b: 1}}``."""
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    return value
+
+
+def apply_options(content: dict[str, Any], options: Iterable[str]) -> dict[str, Any]:
+    """Lay command-line options ``--objective.beta 4`` or ``--objective.beta=4`` over a configuration's mapping."""
+    words = list(options)
+    while words:
+        option = words.pop(0)
+        if not option.startswith("--"):
+            raise InputError(f"unexpected argument '{option}'; options look like --training.epochs 5.")
+        name, equals, text = option[2:].partition("=")
+        if not equals:
+            if not words or words[0].startswith("--"):
+                raise InputError(f"option --{name} needs a value, such as --{name} 1.")
+            text = words.pop(0)
+        content = merged(content, _absolute_paths(nested(name, parse_yaml(text, f"--{name}")), Path.cwd()))
+    return content
+
+
+def run_from(content: dict[str, Any], source: str = "configuration") -> Run:
+    """A validated run; the data set of a configuration that names none is `digits`."""
+    return _validated(Run, content, source)
+
+
+def load_run(path: Path, options: Iterable[str] = ()) -> Run:
+    """Read and validate a run's configuration, with options laid over it."""
+    return run_from(apply_options(read_mapping(path), options), str(path))
+
+
+def load_study(path: Path) -> Study:
+    """Read and validate a study."""
+    return _validated(Study, read_mapping(path), str(path))
+
+
+def to_yaml(config: Run | Study) -> str:
+    """The resolved configuration as YAML that reads back to the same."""
+    return yaml.safe_dump({"format": FORMAT, **to_dict(config)}, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _validated(cls: type[Config], content: dict[str, Any], source: str) -> Config:
+    try:
+        return pydantic.TypeAdapter(cls).validate_python(content)
+    except pydantic.ValidationError as error:
+        lines = dict.fromkeys(_explain(cls, e) for e in error.errors()[:5])
+        raise InputError("\n".join(f"{source}: {line}" for line in lines)) from None
+
+
+def _explain(cls: type, error: Any) -> str:
+    loc = [p for p in error["loc"] if not str(p).startswith("function-")]
+    candidates, path = _walk(cls, loc)
+    where = ".".join(map(str, path))
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        fields = [f.name for c in candidates for f in dataclasses.fields(c)]
+        return f"{where}: unknown key '{loc[-1]}'; {nearest(str(loc[-1]), dict.fromkeys(fields))}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{where}: {message}" if where else message
+    return f"{where}: {message}, got {error['input']!r}. Correct the value."
+
+
+def _walk(cls: type, loc: list[Any]) -> tuple[list[type], list[Any]]:
+    """The classes that hold the last key of an error's place, and the place without the tags of unions."""
+    candidates, path = [cls], []
+    for i, part in enumerate(loc):
+        holders = [c for c in candidates if part in {f.name for f in dataclasses.fields(c)}]
+        tagged = [c for c in candidates if "kind" in c.__dataclass_fields__ and _kind(c) == part]
+        if tagged and not holders:
+            candidates = tagged
+            continue
+        path.append(part)
+        if i == len(loc) - 1:
+            break
+        candidates = [d for c in holders for d in _classes(c.__dataclass_fields__[part].type)]
+    return candidates, path
+
+
+def _kind(cls: type) -> str:
+    return kind_of(cls) if get_args(cls.__dataclass_fields__["kind"].type) else "custom"
+
+
+def _classes(annotation: Any) -> list[type]:
+    """The configuration classes inside a (nested) annotation."""
+    if dataclasses.is_dataclass(annotation):
+        return [annotation]
+    if get_origin(annotation) is Annotated:
+        return _classes(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [c for a in get_args(annotation) for c in _classes(a)]
+    return []

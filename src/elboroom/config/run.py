@@ -1,0 +1,72 @@
+"""A run: data, model, objective, training. The configuration from which everything else follows."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import Field, model_validator
+
+from elboroom.config.base import Custom, NonNegative, settings
+from elboroom.config.data import Data
+from elboroom.config.models import Model
+from elboroom.config.objectives import Elbo, Objective
+from elboroom.config.training import Companion, Training
+
+Name = Annotated[str, Field(pattern=r"^[\w][\w.+=-]*$", max_length=100)]
+
+
+@settings
+class Run:
+    """One training run, whole and re-runnable."""
+
+    name: Name = "run"
+    data: Data = dataclasses.field(default_factory=lambda: Data(name="digits", binarize="dynamic"))
+    model: Model = dataclasses.field(default_factory=Model)
+    objective: Objective = dataclasses.field(default_factory=Elbo)
+    companion: Companion | None = None
+    training: Training = dataclasses.field(default_factory=Training)
+    seed: NonNegative = 0
+
+    @model_validator(mode="after")
+    def _combination(self) -> "Run":
+        for reason in refusals(self):
+            raise ValueError(reason)
+        if self.training.patience and not self.data.valid and self.data.split == "official":
+            raise ValueError("training.patience needs validation data, or it would select on test; set data.valid.")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """Ten hexadecimal digits of the resolved configuration, without its name."""
+        content = {k: v for k, v in to_dict(self).items() if k != "name"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def foreign(self) -> list[str]:
+        """The user's own parts: importing them is running them."""
+        parts = [getattr(self.model, f.name) for f in dataclasses.fields(self.model)]
+        return [p.kind for p in parts if isinstance(p, Custom)]
+
+
+def parts(run: Run) -> dict[str, Any]:
+    """The part in each seam."""
+    seams = {f.name: getattr(run.model, f.name) for f in dataclasses.fields(run.model)}
+    return {**seams, "objective": run.objective, "companion": run.companion}
+
+
+def refusals(run: Run) -> list[str]:
+    """Why the parts of a run cannot stand together: the lines of every part's ``refuses`` that apply."""
+    seams = parts(run)
+    reasons = []
+    for seam, part in seams.items():
+        for (other, kind), why in getattr(part, "refuses", {}).items():
+            if getattr(seams[other], "kind", None) == kind:
+                reasons.append(f"{seam} '{part.kind}' does not go with {other} '{kind}': {why}")
+    return reasons
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain lists, dictionaries and numbers, as YAML and JSON have them."""
+    return pydantic.TypeAdapter(type(config)).dump_python(config, mode="json")

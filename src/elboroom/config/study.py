@@ -1,0 +1,53 @@
+"""A study: the same data and protocol, several variants, several seeds, one report."""
+
+import dataclasses
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from elboroom.config.base import Positive, settings
+from elboroom.config.run import Name
+
+
+@settings
+class Nll:
+    """Importance-sampled likelihood."""
+
+    samples: Positive = 1000
+    """Posterior samples per image."""
+    images: Positive | None = None
+    """Score this many test images only, the first ones."""
+
+
+@settings
+class Metrics:
+    """What is measured on each run of a study."""
+
+    nll: Nll | None = dataclasses.field(default_factory=Nll)
+
+
+@settings
+class Study:
+    """A grid of runs: ``base`` changed by the scale, then by a variant, then by one value of each axis."""
+
+    name: Name
+    description: str = ""
+    base: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """A run's configuration."""
+    variants: dict[Name, dict[str, Any]] = dataclasses.field(default_factory=lambda: {"base": {}})
+    """Name -> what it changes in the base."""
+    axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = dataclasses.field(
+        default_factory=lambda: {"seed": [0]}
+    )
+    """Dotted name of a field -> its values."""
+    metrics: Metrics = dataclasses.field(default_factory=Metrics)
+    scales: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """smoke, cpu, paper: what each changes; a scale may name base, axes, metrics and published."""
+    published: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """Published numbers to print beside ours: ``{where: {variant: vae}, accuracy/z: 93.42, source: ...}``."""
+
+    @model_validator(mode="after")
+    def _variants(self) -> "Study":
+        if not self.variants:
+            raise ValueError("a study needs at least one variant.")
+        return self

@@ -1,0 +1,68 @@
+"""What travels between the stages of training: Batch, Base, Draw, Terms."""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples as the model sees them: scaled, and binarized where that was asked for."""
+
+    x: Float[Tensor, "batch *event"]
+    labels: Integer[Tensor, " batch"] | None = None
+
+
+@dataclass(frozen=True)
+class Base:
+    """The factorized base posterior, before any flow; for a point posterior there is no variance."""
+
+    family: str
+    loc: Float[Tensor, "batch latent"]
+    log_var: Float[Tensor, "batch latent"] | None
+    norm: Float[Tensor, " batch"] | None = None  # of loc before clipping, where clipping is on
+
+
+@dataclass(frozen=True)
+class Draw:
+    """k posterior samples z ~ q(z|x) per example, with the log-densities that bounds are made of (nats).
+
+    ``log_qz`` is None for a point posterior, which has no density; ``rate`` is KL(q || p) by latent dimension where
+    the table of divergences has a closed form, else None, and the sample estimate log q - log p serves.
+    """
+
+    z: Float[Tensor, "k batch latent"]
+    log_px: Float[Tensor, "k batch"]  # log p(x|z), summed over data dimensions
+    log_pz: Float[Tensor, "k batch"] | None  # log p(z)
+    log_qz: Float[Tensor, "k batch"] | None  # log q(z|x)
+    base: Base | None = None
+    rate: Float[Tensor, "batch latent"] | None = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an objective is made of: named per-example terms, named batch terms, and the weight of each (default 1).
+
+    Every objective names a ``distortion`` = -E_q[log p(x|z)]; all but those of a point posterior name a ``rate``.
+    """
+
+    example: dict[str, Float[Tensor, " batch"]]
+    batch: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    weights: dict[str, Float[Tensor, ""] | float] = field(default_factory=dict)
+    own_bound: Float[Tensor, " batch"] | None = None  # where the bound is not -(distortion + rate)
+
+    @property
+    def loss(self) -> Float[Tensor, ""]:
+        """What is minimized: the batch mean of the weighted per-example terms plus the weighted batch terms (nats)."""
+        total = sum(self.weights.get(name, 1.0) * value for name, value in self.example.items()).mean()
+        for name, value in self.batch.items():
+            total = total + self.weights.get(name, 1.0) * value
+        return total
+
+    @property
+    def bound(self) -> Float[Tensor, " batch"]:
+        """The evidence lower bound of each example, whatever the weights of the training objective (nats)."""
+        if self.own_bound is not None:
+            return self.own_bound
+        return -(self.example["distortion"] + self.example["rate"])

@@ -1,0 +1,101 @@
+"""What a number is, and the conditions under which it holds. No torch in here."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from elboroom.errors import InputError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """The conditions of a score. Two scores are ranked together only when these agree (see `comparable`)."""
+
+    data: str
+    """Name of the data set, or the file name of one's own data."""
+    split: str
+    """train, valid or test."""
+    rows: str
+    """Hash of which examples were scored, in which order."""
+    binarization: str
+    """none, threshold, static or dynamic, with the seed of the draw where there is one."""
+    copies: int = 1
+    """Binarizations of each image; standard errors are over images, not over copies."""
+    likelihood: str
+    """Name and constants of p(x|z)."""
+    weights: Literal["raw", "average"] = "raw"
+    """Which weights were scored."""
+    checkpoint: str = ""
+    """Hash of those weights."""
+    estimator: str = ""
+    """How an expectation over z was taken."""
+    samples: int = 0
+    """Posterior samples of the estimator (0: none drawn)."""
+    beta: float | None = None
+    """Weight of the rate in training, where the objective was no bound on log p(x)."""
+    dtype: str = "float32"
+    code: str = ""
+    """For probes: which code they read (sampled z, mean)."""
+    labels: str = ""
+    """For probes: how many labels they saw."""
+    scaling: str = ""
+    """For probes: raw or standardized codes."""
+    classifier: str = ""
+    """Hash of the classifier that a metric leans on."""
+
+    def comparable(self) -> "Protocol":
+        """The protocol without what says whose score it is: weights, checkpoint, effective beta."""
+        return dataclasses.replace(self, weights="raw", checkpoint="", beta=None)
+
+    def differences(self, other: "Protocol") -> dict[str, tuple[Any, Any]]:
+        """The fields in which two protocols cannot be compared, with both values."""
+        mine, theirs = dataclasses.asdict(self.comparable()), dataclasses.asdict(other.comparable())
+        return {k: (v, theirs[k]) for k, v in mine.items() if theirs[k] != v}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number: its name and protocol together are its key."""
+
+    name: str
+    value: float
+    unit: str
+    better: Literal["lower", "higher", ""]
+    stderr: float | None = None
+    examples: int
+    protocol: Protocol
+
+    @property
+    def key(self) -> tuple[str, Protocol]:
+        return self.name, self.protocol
+
+    def __str__(self) -> str:
+        error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
+        return f"{self.name} = {self.value:.4g}{error} {self.unit}"
+
+
+def merge(old: list[Score], new: list[Score]) -> list[Score]:
+    """The same key overwrites, another stands beside it."""
+    table = {s.key: s for s in old}
+    table.update({s.key: s for s in new})
+    return list(table.values())
+
+
+def dump(scores: list[Score]) -> str:
+    """JSON text of a list of scores, with the version of the format. NaN and infinity are written as such."""
+    return json.dumps({"format": FORMAT, "scores": [dataclasses.asdict(s) for s in scores]}, indent=1) + "\n"
+
+
+def load(path: Path) -> list[Score]:
+    """The scores of a file that `dump` wrote; raises InputError where it is none."""
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise InputError(f"{path}: format {content['format']} is not known here; this version reads {FORMAT}.")
+        return [Score(**{**s, "protocol": Protocol(**s["protocol"])}) for s in content["scores"]]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a scores file ({error}). Write it anew with `elboroom evaluate`.") from error
