@@ -56,7 +56,7 @@ def choice(what: str, *classes: type, custom: bool = False) -> Any:
     def check(value: Any) -> Any:
         if isinstance(value, str):  # `--objective elbo` is short for `{kind: elbo}`
             value = {"kind": value}
-        if not isinstance(value, dict | Custom | classes):
+        if not isinstance(value, (dict, Custom, *classes)):
             raise ValueError(f"a mapping such as {{kind: {next(iter(table))}}} is wanted, got {value!r}.")
         if isinstance(value, dict) and tag(value) not in table and not (custom and tag(value) == "custom"):
             known = [*table, *(["your_package.module:YourClass"] if custom else [])]

@@ -1,0 +1,36 @@
+"""Encoder, prior and decoder, and the one pass that training makes through them."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from elboroom.distributions import rate_by_dimension
+from elboroom.records import Base, Draw
+
+
+class VAE(nn.Module):
+    """A variational autoencoder; with a point posterior, a plain one.
+
+    ``encoder(x)`` is q(z|x), ``prior(encoder)`` is p(z), ``decoder(z)`` is p(x|z). Calling the model draws.
+    """
+
+    def __init__(self, encoder: nn.Module, prior: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.prior, self.decoder = encoder, prior, decoder
+
+    def noise(self, generator: torch.Generator, k: int, batch: int) -> Float[Tensor, "k batch width"]:
+        """The noise that k posterior samples of each example are made from."""
+        return self.encoder.noise(generator, k, batch)
+
+    def forward(self, x: Float[Tensor, "batch *event"], noise: Float[Tensor, "k batch width"]) -> Draw:
+        """k samples per example (k is the noise's), with the log-densities that bounds are made of."""
+        q, p = self.encoder(x), self.prior(self.encoder)
+        z, log_qz = q.rsample_with_log_prob(noise)
+        return Draw(
+            z=z,
+            log_px=self.decoder(z).log_prob(x),
+            log_pz=None if log_qz is None else p.log_prob(z),
+            log_qz=log_qz,
+            base=Base(q.family, q.loc, q.log_var, q.norm),
+            rate=rate_by_dimension(q, p),
+        )

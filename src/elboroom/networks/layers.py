@@ -1,0 +1,41 @@
+"""What the networks share: activations by name, and initialization by hand."""
+
+import math
+
+from torch import nn
+
+from elboroom.errors import unknown
+
+ACTIVATIONS = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky-relu": lambda: nn.LeakyReLU(0.2),  # the slope of μ-VAE's tables
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+    "identity": nn.Identity,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """A fresh activation module by its name."""
+    if name not in ACTIVATIONS:
+        raise unknown("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]()
+
+
+def he_normal_(network: nn.Module) -> None:
+    r"""Weights :math:`\sim N(0, 2/n)`, biases zero; n = inputs of a linear layer, input channels x kernel area else.
+
+    Written by hand: torch's ``kaiming_normal_`` counts a transposed convolution's output channels as its inputs.
+    μ-VAE, appendix (He et al. 2015, called Xavier there).
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            inputs = layer.in_features
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            inputs = layer.in_channels * math.prod(layer.kernel_size)
+        else:
+            continue
+        nn.init.normal_(layer.weight, std=math.sqrt(2 / inputs))
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
