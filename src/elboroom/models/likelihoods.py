@@ -53,14 +53,24 @@ class GreyBce(Likelihood):
         return GreyPixels(logits, len(self.shape))
 
 
+def squashes(mean: str, values: str) -> bool:
+    """Whether a mean passes through a sigmoid: where it is asked for, and by ``auto`` where the data lies in [0, 1]."""
+    return mean == "sigmoid" or (mean == "auto" and values != "real")
+
+
 class GaussianLikelihood(Likelihood):
     """N(x; m(z), variance), the mean through a sigmoid where the data lies in [0, 1]."""
 
     def __init__(
-        self, network: nn.Module, shape: tuple[int, ...], variance: float = 1.0, squash: bool = True
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        variance: float = 1.0,
+        mean: str = "auto",
+        values: str = "unit-interval",
     ) -> None:
         super().__init__(network, shape)
-        self.variance, self.squash = variance, squash
+        self.variance, self.squash = variance, squashes(mean, values)
 
     @property
     def name(self) -> str:
@@ -80,10 +90,15 @@ class SquaredErrorLikelihood(Likelihood):
     name = "squared error (gaussian, variance 0.5)"
 
     def __init__(
-        self, network: nn.Module, shape: tuple[int, ...], constant: bool = False, squash: bool = True
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        constant: bool = False,
+        mean: str = "auto",
+        values: str = "unit-interval",
     ) -> None:
         super().__init__(network, shape)
-        self.constant, self.squash = constant, squash
+        self.constant, self.squash = constant, squashes(mean, values)
 
     def offset(self, shape: tuple[int, ...]) -> float | None:
         """The dropped constant, -(dimensions / 2) ln π: 448.7 nats for a 28x28 image."""

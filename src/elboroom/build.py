@@ -1,0 +1,125 @@
+"""Configuration -> data, model, objective, optimizer, companion: the one place that knows both sides."""
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from elboroom import config as configs
+from elboroom.data import Data
+from elboroom.data import load as load_data
+from elboroom.errors import InputError
+from elboroom.models import VAE
+from elboroom.networks.layers import he_normal_
+
+
+def named(target: str) -> Any:
+    """The thing behind ``package.module:name``; InputError where there is none."""
+    module, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"'{target}': no module '{error.name}' can be imported. Install it, or start where it can be found "
+            "(PYTHONPATH)."
+        ) from None
+    except AttributeError:
+        raise InputError(f"'{target}': the module '{module}' has no '{name}'. Correct the name.") from None
+
+
+def make(part: Any, **given: Any) -> Any:
+    """What a configuration names, from its fields and from those of ``given`` that the constructor asks for."""
+    target = named(part.builds)
+    custom = isinstance(part, configs.Custom)
+    fields = part.options if custom else {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+    fields = {k: v for k, v in fields.items() if k not in ("kind", *getattr(part, "not_passed", ()))}
+    wanted = inspect.signature(target).parameters
+    offered = {k: v for k, v in given.items() if k in wanted and k not in fields}
+    try:
+        return target(**offered, **fields)
+    except TypeError as error:
+        if custom:
+            raise InputError(f"'{part.kind}' cannot be built with options {sorted(fields)}: {error}.") from None
+        raise
+
+
+def data(config: configs.Run, folder: Path | None = None) -> Data:
+    """The data of a run, checked against what its likelihood takes."""
+    loaded = load_data(config.data, folder)
+    likelihood = config.model.likelihood
+    if loaded.values not in likelihood.takes:
+        raise InputError(_support(config, loaded))
+    if config.companion is not None and loaded.classes is None:
+        raise InputError(
+            f"companion '{config.companion.kind}' needs labels; '{loaded.title}' has none. "
+            "Give labels with the data, or leave the companion out (--companion null)."
+        )
+    return loaded
+
+
+def _support(config: configs.Run, loaded: Data) -> str:
+    kind, takes = config.model.likelihood.kind, config.model.likelihood.takes
+    if "binary" in takes and loaded.values == "unit-interval":
+        return (
+            f"likelihood '{kind}' needs values in {{0, 1}}; data '{loaded.title}' has {loaded.grey}. "
+            "Binarize it (--data.binarize dynamic) or choose 'gaussian', 'squared-error' or 'grey-bce'."
+        )
+    return (
+        f"likelihood '{kind}' takes {' or '.join(takes)} values; data '{loaded.title}' has {loaded.grey}. "
+        "Scale it to [0, 1], or choose the likelihood 'gaussian'."
+    )
+
+
+def model(config: configs.Run, shape: tuple[int, ...], values: str = "unit-interval") -> VAE:
+    """The model, with freshly drawn weights from the run's seed; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        built = _model(config.model, shape, values)
+        if config.training.init == "he":
+            he_normal_(built)
+    return built
+
+
+def _model(config: configs.Model, shape: tuple[int, ...], values: str) -> VAE:
+    latent = config.posterior.latent
+    encoder = make(config.posterior, network=make(config.encoder, shape=shape))
+    decoder_network = make(config.decoder, latent=latent, shape=shape)
+    decoder = make(config.likelihood, network=decoder_network, shape=shape, values=values)
+    return VAE(encoder, make(config.prior, latent=latent), decoder)
+
+
+def objective(config: configs.Run) -> Callable:
+    """The objective as a function of a draw."""
+    part = config.objective
+    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name not in ("kind", "samples")}
+    return partial(named(part.builds), **fields)
+
+
+def optimizer(config: configs.Run, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer over the model's parameters, fused where it can be."""
+    part = config.training.optimizer
+    fused = {"fused": True} if part.fused else {}
+    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name != "kind"}
+    return named(part.builds)(model.parameters(), **fields, **fused)
+
+
+def schedule(config: configs.Run) -> Callable[[int, int], float]:
+    """The factor of the learning rate as a function of (step, steps)."""
+    part = config.training.schedule
+    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name != "kind"}
+    return partial(named(part.builds), **fields)
+
+
+def companion(config: configs.Run, classes: int) -> Any:
+    """The companion of a run, or None; its weights follow from the run's seed."""
+    if config.companion is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed + 1)
+        return make(config.companion, latent=config.model.posterior.latent, classes=classes)

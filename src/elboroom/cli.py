@@ -1,0 +1,534 @@
+"""The command line: one flat dataclass per command. Nothing here imports torch until a command runs."""
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from elboroom.errors import Diverged, InputError, Stopped, unknown
+
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
+
+File = Annotated[Path, tyro.conf.Positional]
+OptionalFile = Annotated[Path | None, tyro.conf.Positional]
+RUN_KEYS = ("name", "seed", "data", "model", "objective", "companion", "training")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Run a study: train what is missing, evaluate, report. Any field of a run is an option, as in `train`."""
+
+    study: Annotated[str, tyro.conf.Positional] = "demo"
+    """A YAML file, or the name of a recipe (`elboroom recipes`)."""
+    scale: Literal["smoke", "cpu", "paper"] | None = None
+    """How large, where the study says so."""
+    out: Path | None = None
+    """Folder of the study; by default runs/<name of the study>."""
+    budget: str | None = None
+    """Stop in time, resumable: 45m, 2h, 90s."""
+    data_dir: Path | None = None
+    """Where data files lie (else $ELBOROOM_DATA, else the user cache)."""
+    dry_run: bool = False
+    """Print the runs and which are done, and train nothing."""
+
+    def __call__(self, options: list[str]) -> int:
+        from elboroom.studies import study as studies
+
+        use_data(self.data_dir)
+        found = studies.find(self.study)
+        out = self.out or Path("runs") / "-".join(filter(None, [found.name, self.scale]))
+        planned = studies.plan(found, out, scale=self.scale, options=tuple(options))
+        if self.dry_run:
+            for run in planned:
+                studies.look(run)
+                print(f"{run.status:9} {run.folder}")
+            return DONE
+        nll = found.metrics.nll
+        chosen = {"samples": nll.samples, "images": nll.images} if nll else {"samples": None}
+        with stopping(self.budget) as stop, Screen() as screen:
+            studies.carry_out(found, out, planned, stop=stop, report=screen.for_run, say=screen.say, **chosen)
+        return _report([out], None)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one model. Any field of the configuration is an option: --objective.beta 4 --training.epochs 5."""
+
+    config: OptionalFile = None
+    """YAML configuration; without one, the defaults (digits) and the options."""
+    out: Path | None = None
+    """Run folder; by default runs/<name>-<hash of the configuration>."""
+    budget: str | None = None
+    """Stop in time, resumable: 45m, 2h, 90s."""
+    data_dir: Path | None = None
+    """Where data files lie (else $ELBOROOM_DATA, else the user cache)."""
+
+    def __call__(self, options: list[str]) -> int:
+        from elboroom.config import apply_options, load_run, run_from
+        from elboroom.studies.execute import execute
+
+        use_data(self.data_dir)
+        config = load_run(self.config, options) if self.config else run_from(apply_options({}, options), "options")
+        out = self.out or Path("runs") / f"{config.name}-{config.hash}"
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            cure = f"`elboroom resume {out}` goes on with it" if (out / "config.yaml").exists() else "remove it"
+            raise InputError(f"{out}: already there. Choose another folder (--out), or {cure}.")
+        with stopping(self.budget) as stop, Screen() as screen:
+            execute(config, out, stop=stop, report=screen.line, say=screen.say)
+        print(f"done: {out}. Next: `elboroom evaluate {out}`.")
+        return DONE
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run that was stopped or killed; the result equals that of a run left alone."""
+
+    run: File
+    """Run folder."""
+    budget: str | None = None
+    """Stop in time, resumable: 45m, 2h, 90s."""
+    data_dir: Path | None = None
+    """Where data files lie (else $ELBOROOM_DATA, else the user cache)."""
+    trust: bool = False
+    """Allow a configuration that names your own parts; importing them runs their code."""
+
+    def __call__(self) -> int:
+        from elboroom.config import load_run
+        from elboroom.studies.execute import check_resumable, execute
+
+        use_data(self.data_dir)
+        check_resumable(self.run)
+        config = load_run(self.run / "config.yaml")
+        _trusted(config, self.run, self.trust)
+        with stopping(self.budget) as stop, Screen() as screen:
+            execute(config, self.run, resume=True, stop=stop, report=screen.line, say=screen.say)
+        print(f"done: {self.run}. Next: `elboroom evaluate {self.run}`.")
+        return DONE
+
+
+def _trusted(config: Any, run: Path, trust: bool) -> None:
+    if config.foreign and not trust:
+        raise InputError(
+            f"{run}: its configuration names {', '.join(config.foreign)}; opening it runs that code. "
+            "If you trust it, say so (--trust)."
+        )
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a run: ELBO, rate, distortion, active units, importance-sampled NLL, accuracy of the classifier."""
+
+    run: File
+    """Run folder."""
+    samples: int = 1000
+    """Posterior samples of the NLL; 0 leaves it out."""
+    images: int | None = None
+    """NLL of the first so many test images only."""
+    checkpoint: str = "auto"
+    """best, last, step-N, or auto: best where there is one, else last."""
+    data: str | None = None
+    """Evaluate on other data: a name or a path."""
+    device: str = "cpu"
+    """Where to compute."""
+    data_dir: Path | None = None
+    """Where data files lie (else $ELBOROOM_DATA, else the user cache)."""
+    trust: bool = False
+    """Allow a configuration that names your own parts."""
+
+    def __call__(self) -> int:
+        from elboroom.evaluation import evaluate
+
+        _at_least(self.samples, 0, "samples")
+        _at_least(self.images or 1, 1, "images")
+        run = _open(self)
+        other = _other_data(run, self.data)
+        with Screen() as screen:
+            scores = evaluate(run, samples=self.samples, images=self.images, other=other, progress=screen.share)
+        for score in scores:
+            print(score)
+        print(f"written to {run.evaluation}. Next: `elboroom report {run.folder}`.")
+        return DONE
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one page about runs or studies: the table, curves, reconstructions, samples, latents."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders or study folders."""
+    out: Path | None = None
+    """The HTML file; by default report.html in the (first) folder."""
+
+    def __call__(self) -> int:
+        if not self.folders:
+            raise InputError("no folder given: `elboroom report RUN`.")
+        return _report(list(self.folders), self.out)
+
+
+def _report(folders: list[Path], out: Path | None) -> int:
+    from elboroom.report import report
+
+    print(f"page: {report(folders, out)}")
+    return DONE
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw z ~ N(0, sigma² I) and write what it decodes to (.png, .npz)."""
+
+    run: File
+    """Run folder."""
+    out: Path = Path("samples.png")
+    """Output; the suffix decides the format."""
+    n: int = 64
+    """How many."""
+    sigma: float = 1.0
+    """Standard deviation of z."""
+    seed: int = 0
+    """Seed of z."""
+    checkpoint: str = "auto"
+    """best, last, step-N or auto."""
+    trust: bool = False
+    """Allow a configuration that names your own parts."""
+
+    def __call__(self) -> int:
+        _at_least(self.n, 1, "n")
+        run = _open(self)
+        return _write_arrays(self.out, images=run.sample(self.n, self.sigma, self.seed))
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Reconstruct images of a split, or of other data (.png: originals above reconstructions; .npz)."""
+
+    run: File
+    """Run folder."""
+    out: Path = Path("reconstructions.png")
+    """Output; the suffix decides the format."""
+    n: int = 32
+    """How many."""
+    split: Literal["train", "valid", "test"] = "test"
+    """Which split."""
+    data: str | None = None
+    """Other data: a name or a path."""
+    checkpoint: str = "auto"
+    """best, last, step-N or auto."""
+    data_dir: Path | None = None
+    """Where data files lie."""
+    trust: bool = False
+    """Allow a configuration that names your own parts."""
+
+    def __call__(self) -> int:
+        _at_least(self.n, 1, "n")
+        run = _open(self)
+        images, _, _ = _inputs(run, self.split, self.data, self.n)
+        return _write_arrays(self.out, images=images, reconstructions=run.reconstruct(images))
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """Straight lines in the code between pairs of test images (.png, .npz)."""
+
+    run: File
+    """Run folder."""
+    out: Path = Path("interpolations.png")
+    """Output; the suffix decides the format."""
+    n: int = 8
+    """How many pairs."""
+    steps: int = 10
+    """Images on each line."""
+    checkpoint: str = "auto"
+    """best, last, step-N or auto."""
+    data_dir: Path | None = None
+    """Where data files lie."""
+    trust: bool = False
+    """Allow a configuration that names your own parts."""
+
+    def __call__(self) -> int:
+        _at_least(self.n, 1, "n")
+        _at_least(self.steps, 2, "steps")
+        run = _open(self)
+        images, _, _ = _inputs(run, "test", None, 2 * self.n)
+        pairs = len(images) // 2
+        lines = run.interpolate(images[:pairs], images[pairs : 2 * pairs], self.steps)
+        return _write_arrays(self.out, interpolations=lines)
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Write the posterior means of a split, or of other data (.npz, .csv), with labels and row numbers."""
+
+    run: File
+    """Run folder."""
+    out: Path = Path("codes.npz")
+    """Output; the suffix decides the format."""
+    split: Literal["train", "valid", "test"] = "test"
+    """Which split."""
+    data: str | None = None
+    """Other data: a name or a path."""
+    checkpoint: str = "auto"
+    """best, last, step-N or auto."""
+    data_dir: Path | None = None
+    """Where data files lie."""
+    trust: bool = False
+    """Allow a configuration that names your own parts."""
+
+    def __call__(self) -> int:
+        run = _open(self)
+        images, labels, rows = _inputs(run, self.split, self.data, None)
+        more = {} if labels is None else {"labels": labels}
+        return _write_arrays(self.out, mean=run.encode(images), rows=rows, **more)
+
+
+@dataclass(frozen=True)
+class Data:
+    """List the known data sets, check the files that are there, or fetch one."""
+
+    action: Annotated[Literal["list", "check", "fetch"], tyro.conf.Positional] = "list"
+    """What to do."""
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Data sets; none: all."""
+    data_dir: Path | None = None
+    """Where data files lie (else $ELBOROOM_DATA, else the user cache)."""
+
+    def __call__(self) -> int:
+        from elboroom import data
+
+        use_data(self.data_dir)
+        if self.action == "list":
+            print(data.listing())
+            return DONE
+        if self.action == "check":
+            results = data.check(list(self.names) or None)
+            for result in results:
+                print(f"{ {True: 'ok', False: 'BAD', None: 'absent'}[result.ok]:7} {result.name:16} {result.message}")
+            return BAD_INPUT if any(r.ok is False for r in results) else DONE
+        if not self.names:
+            raise InputError("fetch what? `elboroom data fetch mnist`; `elboroom data list` names them.")
+        for name in self.names:
+            print(f"{name}: {data.fetch(name)}")
+        return DONE
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """List the studies that come with elboroom."""
+
+    def __call__(self) -> int:
+        from elboroom.studies.study import recipes
+
+        for name, description in recipes().items():
+            print(f"{name:14} {description}")
+        return DONE
+
+
+COMMANDS = (Study, Train, Resume, Evaluate, Report, Sample, Reconstruct, Interpolate, Encode, Data, Recipes)
+TAKE_FIELDS = ("study", "train")
+
+
+# What commands share -------------------------------------------------------------------------------------------------
+
+
+def use_data(folder: Path | None) -> None:
+    """Let --data-dir stand for the rest of this process."""
+    if folder is not None:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder. Give the folder that holds <data set>/<file> (--data-dir).")
+        os.environ["ELBOROOM_DATA"] = str(folder)
+
+
+def _at_least(value: int, least: int, name: str) -> None:
+    if value < least:
+        raise InputError(f"--{name} must be at least {least}, got {value}.")
+
+
+def _open(command: Any) -> Any:
+    from elboroom import runs
+
+    use_data(getattr(command, "data_dir", None))
+    device = getattr(command, "device", "cpu")
+    return runs.load(command.run, checkpoint=command.checkpoint, device=device, trust=command.trust)
+
+
+def _other_data(run: Any, source: str | None) -> Any:
+    """The configuration of other data than the run's own, prepared in the same way."""
+    if source is None:
+        return None
+    import dataclasses
+
+    named = "/" not in source and not Path(source).exists()
+    place = {"name": source, "path": None} if named else {"name": None, "path": str(Path(source).resolve())}
+    return dataclasses.replace(run.config.data, **place, split="official", valid=0, limit=None)
+
+
+def _inputs(run: Any, split: str, source: str | None, n: int | None) -> tuple[Any, Any, Any]:
+    """Images (as the model takes them), labels and row numbers of a split."""
+    import torch
+
+    from elboroom.data import load
+
+    other = _other_data(run, source)
+    splits = (run.data if other is None else load(other)).splits()
+    if split not in splits:
+        raise InputError(f"the data has no split '{split}'; it has {', '.join(splits)} (--split).")
+    examples = splits[split]
+    count = min(n or len(examples), len(examples))
+    index = torch.arange(count)
+    x = torch.cat([examples.fixed(part).x for part in index.split(1000)])
+    labels = None if examples.labels is None else examples.labels[:count].numpy()
+    return x.numpy(), labels, examples.rows[:count].numpy()
+
+
+def _write_arrays(out: Path, **arrays: Any) -> int:
+    from elboroom.output import write
+
+    write(out, arrays)
+    print(f"written: {out}")
+    return DONE
+
+
+def seconds(text: str) -> float:
+    """``45m``, ``2h``, ``90s`` or a bare number of seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise InputError(f"--budget {text}: a duration is a positive number and s, m or h, such as 45m.")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+class stopping:  # noqa: N801 - a context manager, used like a function
+    """SIGINT, SIGTERM and the budget ask the training to stop after its step; a second signal ends it at once."""
+
+    def __init__(self, budget: str | None) -> None:
+        self.until = None if budget is None else time.monotonic() + seconds(budget)
+        self.budget, self.reason = budget, None
+
+    def __enter__(self) -> Callable[[], str | None]:
+        self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self._stop
+
+    def __exit__(self, *error: object) -> None:
+        for which, handler in self.before.items():
+            signal.signal(which, handler)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.reason = signal.Signals(number).name
+        for which, handler in self.before.items():
+            signal.signal(which, handler)
+
+    def _stop(self) -> str | None:
+        if self.until is not None and time.monotonic() > self.until:
+            return f"the budget of {self.budget} is used up"
+        return self.reason
+
+
+class Screen:
+    """Progress for the eyes: a live line on a terminal, a line per epoch elsewhere."""
+
+    def __init__(self) -> None:
+        self.live = sys.stdout.isatty()
+        self._shown = 0.0
+
+    def __enter__(self) -> "Screen":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            print()
+
+    def say(self, text: str) -> None:
+        print(f"\r\033[K{text}" if self.live else text, flush=True)
+
+    def for_run(self, run: Any) -> Callable[[dict[str, Any]], None]:
+        return self.line
+
+    def line(self, line: dict[str, Any]) -> None:
+        """One log line of training or evaluation."""
+        if "images_per_s" not in line:
+            self._held_out(line)
+            return
+        terms = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k in ("loss", "distortion", "rate"))
+        left = time.strftime("%H:%M:%S", time.gmtime(line["seconds_left"]))
+        text = f"step {line['step']:,}/{line['steps']:,}  {terms}  {line['images_per_s']:,.0f} images/s  {left} left"
+        self._show(text)
+
+    def _held_out(self, line: dict[str, Any]) -> None:
+        wanted = ("loss", "elbo", "active-units", "accuracy/z", "accuracy/mean")
+        terms = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k in wanted)
+        self._show(f"epoch {line['epoch']} {line['split']}:  {terms}")
+
+    def share(self, done: int, total: int) -> None:
+        """So many of so many images."""
+        if self.live or time.monotonic() - self._shown > 10 or done == total:
+            self._shown = time.monotonic()
+            self._show(f"NLL: {done:,} of {total:,} images")
+
+    def _show(self, text: str) -> None:
+        print(f"\r\033[K{text}" if self.live else text, end="" if self.live else "\n", flush=True)
+
+
+# The way in ----------------------------------------------------------------------------------------------------------
+
+
+def split_fields(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Take the options that name fields of a run (--objective.beta 4, --seed 1) out of a command's arguments."""
+    own, fields = [], []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        name = word[2:].split("=", 1)[0].split(".", 1)[0] if word.startswith("--") else None
+        dotted = name is not None and "." in word[2:].split("=", 1)[0]
+        if name in RUN_KEYS or dotted:
+            fields.append(word)
+            if "=" not in word and words and not words[0].startswith("--"):
+                fields.append(words.pop(0))
+        else:
+            own.append(word)
+    return own, fields
+
+
+def run(arguments: list[str]) -> int:
+    """Parse and carry out; the exit code."""
+    if arguments[:1] == ["--version"]:
+        import importlib.metadata
+
+        print(importlib.metadata.version("elboroom"))
+        return DONE
+    names = {c.__name__.lower(): c for c in COMMANDS}
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
+        raise unknown("command", arguments[0], names)
+    takes_fields = bool(arguments) and arguments[0] in TAKE_FIELDS
+    own, fields = split_fields(arguments) if takes_fields else (arguments, [])
+    command = tyro.extras.subcommand_cli_from_dict(
+        names, prog="elboroom", description="Variational autoencoders whose codes carry information.", args=own
+    )
+    return command(fields) if takes_fields else command()
+
+
+def main() -> None:
+    """The console script: messages instead of tracebacks, exit codes 0 done, 2 bad input, 3 stopped, 1 else."""
+    try:
+        code = run(sys.argv[1:])
+    except InputError as error:
+        print(f"elboroom: {error}", file=sys.stderr)
+        code = BAD_INPUT
+    except Stopped as reason:
+        print(f"stopped: {reason}. A checkpoint is saved; the same study command or `elboroom resume RUN` goes on.")
+        code = STOPPED
+    except Diverged as error:
+        cure = "Try a smaller learning rate (--training.optimizer.lr) or --training.clip_norm 5"
+        print(f"elboroom: {error}. {cure}; the last good checkpoint is kept.", file=sys.stderr)
+        code = FAILED
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

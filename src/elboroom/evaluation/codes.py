@@ -1,0 +1,81 @@
+"""The codes of a split, and what can be read off them directly: active units, accuracy of the companion."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from elboroom.evaluation.views import View, mean_score, protocol
+from elboroom.models import VAE
+from elboroom.numerics import Randomness
+from elboroom.runs import Run
+from elboroom.scores import Score
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Posterior means, one sample each, log-variances (None for a point posterior), labels and row numbers."""
+
+    mean: Float[Tensor, "n latent"]
+    z: Float[Tensor, "n latent"]
+    log_var: Float[Tensor, "n latent"] | None
+    labels: Integer[Tensor, " n"] | None
+    rows: Integer[Tensor, " n"]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, without what there is not."""
+        return {k: v for k, v in vars(self).items() if v is not None}
+
+
+@torch.no_grad()
+def codes(model: VAE, seen: View, seed: int = 0) -> Codes:
+    """Encode a split (its first binarization) once."""
+    random = Randomness(seed, seen.examples.rows.device)
+    means, samples, log_vars = [], [], []
+    for index, batch in seen.batches():
+        q = model.encoder(batch.x)
+        z, _ = q.rsample_with_log_prob(model.noise(random("codes", int(index[0])), 1, len(index)))
+        means.append(q.mean)
+        samples.append(z[0])
+        log_vars.append(q.log_var)
+    labels = seen.examples.labels
+    return Codes(
+        mean=torch.cat(means),
+        z=torch.cat(samples),
+        log_var=None if log_vars[0] is None else torch.cat(log_vars),
+        labels=None if labels is None else labels[: seen.count],
+        rows=seen.examples.rows[: seen.count],
+    )
+
+
+def active_units(means: Float[Tensor, "n latent"], threshold: float = 1e-2) -> int:
+    """Number of latents that the encoder uses: Var_x(E_q[z_j]) > threshold.
+
+    Burda et al. (2016), arXiv:1509.00519. It measures use, not independence: duplicated latents count twice.
+    """
+    return int((means.double().var(dim=0) > threshold).sum())
+
+
+def code_scores(run: Run, seen: View, found: Codes) -> list[Score]:
+    """active-units, and the companion's accuracy on sampled codes and on means (%)."""
+    held = protocol(run, seen, estimator="variance of the posterior mean > 0.01")
+    units = active_units(found.mean)
+    scores = [
+        Score(name="active-units", value=units, unit="units", better="", examples=seen.count, protocol=held),
+    ]
+    if run.companion is None or found.labels is None:
+        return scores
+    for name, code in {"z": found.z, "mean": found.mean}.items():
+        held = protocol(run, seen, estimator="companion classifier", code=name, labels="all")
+        right = accuracy(run.companion, code, found.labels)
+        scores.append(mean_score(f"accuracy/{name}", 100 * right, "%", "higher", held))
+    return scores
+
+
+@torch.no_grad()
+def accuracy(
+    classifier: torch.nn.Module, code: Float[Tensor, "n latent"], labels: Integer[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """1 where the classifier is right, else 0."""
+    return (classifier(code).argmax(-1) == labels).double()

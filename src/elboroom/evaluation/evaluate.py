@@ -1,0 +1,98 @@
+"""Score a checkpoint and write down whatever the report will need."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from elboroom import scores as score_files
+from elboroom.config import Data as DataConfig
+from elboroom.data import load as load_data
+from elboroom.errors import InputError
+from elboroom.evaluation.codes import code_scores, codes
+from elboroom.evaluation.likelihood import bound, bound_scores, evidence, nll_scores
+from elboroom.evaluation.samples import pictures
+from elboroom.evaluation.views import View, view
+from elboroom.runs import Run
+from elboroom.scores import Score
+from elboroom.training.checkpoint import pack, replace_text, write_bytes
+
+
+def evaluate(
+    run: Run,
+    *,
+    samples: int | None = 1000,
+    images: int | None = None,
+    other: DataConfig | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Score]:
+    """Score a run's checkpoint on its test split; write scores, codes, values per example and pictures.
+
+    Args:
+        run: an opened run folder.
+        samples: importance samples of the NLL; None leaves it out.
+        images: NLL of the first so many test images only.
+        other: evaluate on other data than it was trained on (said in the protocol; no companion, no pictures kept).
+        progress: told (done, total) images of the NLL.
+
+    Returns:
+        The new scores, which were also merged into the run's scores.json.
+    """
+    data = run.data if other is None else _compatible(run, other)
+    seen = view(data)
+    found = bound(run.model, seen)
+    examples: dict[str, Tensor] = {"distortion": found.distortion}
+    scores = bound_scores(run, seen, found)
+    if found.rate is not None:
+        examples["rate"] = found.rate
+    if found.rate_by_dimension is not None:
+        examples["rate-by-dimension"] = found.rate_by_dimension
+    encoded = codes(run.model, seen)
+    scores += code_scores(run, seen, encoded)
+    if samples and found.rate is not None and run.model.decoder.offset(run.shape) is not None:
+        part = view(data, count=images)
+        weighed = evidence(run.model, part, samples, progress=progress)
+        scores += nll_scores(run, part, weighed, samples)
+        examples |= {"nll": -(weighed.bound + run.density_offset()), "effective-samples": weighed.effective_samples}
+    _write(run, seen, scores, examples, encoded, keep=other is None)
+    return scores
+
+
+def _compatible(run: Run, other: DataConfig) -> object:
+    data = load_data(other).to(run.device)
+    if tuple(data.shape) != run.shape:
+        raise InputError(
+            f"data '{data.title}' has shape {tuple(data.shape)}, the model of {run.folder} takes {run.shape}. "
+            "Choose data of that shape (--data.size for a folder of images)."
+        )
+    wanted = run._checkpoint.values["data_values"]
+    if data.values != wanted:
+        raise InputError(
+            f"data '{data.title}' holds {data.values} values, the model of {run.folder} takes {wanted}. "
+            "Set --data.binarize as in the run's config.yaml."
+        )
+    return data
+
+
+def _write(
+    run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor], encoded: object, keep: bool
+) -> None:
+    folder = run.evaluation
+    folder.mkdir(parents=True, exist_ok=True)
+    everything = _merge_into(folder / "scores.json", scores)
+    replace_text(run.folder / "scores.json", score_files.dump(everything))
+    if not keep:
+        return
+    write_bytes(folder / f"codes-{seen.split}.safetensors", pack(encoded.tensors()))
+    write_bytes(folder / "examples.safetensors", pack(examples))
+    if len(run.shape) == 3:
+        clipped = run.model.encoder.radius is not None
+        write_bytes(folder / "pictures.safetensors", pack(pictures(run.model, seen, encoded, clipped)))
+
+
+def _merge_into(path: Path, scores: list[Score]) -> list[Score]:
+    old = score_files.load(path) if path.exists() else []
+    everything = score_files.merge(old, scores)
+    replace_text(path, score_files.dump(everything))
+    return everything
+

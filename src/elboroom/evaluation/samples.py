@@ -1,0 +1,87 @@
+"""Pictures for the report: reconstructions, samples, traversals, the manifold, interpolations. All as uint8."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from elboroom.evaluation.codes import Codes
+from elboroom.evaluation.views import View
+from elboroom.models import VAE
+from elboroom.numerics import Randomness
+
+SHOWN, DRAWN, STEPS, GRID, LINES = 32, 64, 11, 20, 4
+
+
+def to_bytes(images: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
+    """Values in [0, 1] as 0..255."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+@torch.no_grad()
+def pictures(model: VAE, seen: View, found: Codes, clipped: bool) -> dict[str, Tensor]:
+    """Everything that the report draws, so that it needs no model. Images only."""
+    index = torch.arange(min(SHOWN, seen.count), device=found.mean.device)
+    originals = seen.examples.fixed(index).x
+    result = {"originals": originals, "reconstructions": model.decoder(found.mean[: len(index)]).mean}
+    result |= drawn(model, found, clipped)
+    values = traversal_values(found)
+    result["traversals"] = traversals(model, found.mean.shape[1], values)
+    if found.mean.shape[1] == 2:
+        result["manifold"] = manifold(model, found, follow_codes=clipped or found.log_var is None)
+    result["interpolations"] = interpolations(model, found)
+    return {k: to_bytes(v) for k, v in result.items()} | {"traversal-values": values.cpu()}
+
+
+def drawn(model: VAE, found: Codes, clipped: bool) -> dict[str, Tensor]:
+    """Samples from N(0, s² I) (s = 1, and 3 as μ-VAE's paper does for clipped codes) and from a fitted Gaussian."""
+    latent = found.mean.shape[1]
+    noise = torch.randn(DRAWN, latent, generator=Randomness(0)("pictures")).to(found.mean.device)
+    sigmas = (1, 3) if clipped else (1,)
+    result = {f"samples-{s}": model.decoder(s * noise).mean for s in sigmas}
+    result["samples-fitted"] = model.decoder(fitted(found.z, noise)).mean
+    return result
+
+
+def fitted(z: Float[Tensor, "n latent"], noise: Float[Tensor, "m latent"]) -> Float[Tensor, "m latent"]:
+    """Draws from a Gaussian with the mean and the covariance of the codes, whatever the rank of that covariance."""
+    z = z.double()
+    values, vectors = torch.linalg.eigh(torch.cov(z.T).reshape(z.shape[1], z.shape[1]))
+    root = vectors * values.clamp_min(0).sqrt()
+    return (z.mean(0) + noise.double() @ root.T).float()
+
+
+def traversal_values(found: Codes) -> Float[Tensor, " steps"]:
+    """From -r to r, where r covers 99 % of the codes of every dimension, and is 2 at the least."""
+    reach = max(2.0, found.z.abs().quantile(0.99, dim=0).max().item())
+    return torch.linspace(-reach, reach, STEPS, device=found.z.device)
+
+
+def traversals(model: VAE, latent: int, values: Tensor) -> Float[Tensor, "latent steps *event"]:
+    """One dimension moved at a time, the others at zero."""
+    z = torch.zeros(latent, len(values), latent, device=values.device)
+    for d in range(latent):
+        z[d, :, d] = values
+    return model.decoder(z).mean
+
+
+def manifold(model: VAE, found: Codes, follow_codes: bool) -> Float[Tensor, "grid grid *event"]:
+    """A grid of equally spaced quantiles of the prior, the first dimension rightwards and the second upwards.
+
+    AEVB, figure 4. Codes that do not follow the prior (clipped, plain autoencoder) get quantiles of a Gaussian with
+    their own mean and spread.
+    """
+    probabilities = (torch.arange(GRID, device=found.mean.device) + 0.5) / GRID
+    quantiles = torch.distributions.Normal(0.0, 1.0).icdf(probabilities)
+    loc = found.mean.mean(0) if follow_codes else torch.zeros_like(found.mean[0])
+    scale = found.mean.std(0) if follow_codes else torch.ones_like(loc)
+    across = (loc[0] + scale[0] * quantiles).expand(GRID, GRID)
+    up = (loc[1] + scale[1] * quantiles.flip(0))[:, None].expand(GRID, GRID)
+    return model.decoder(torch.stack([across, up], dim=-1)).mean
+
+
+def interpolations(model: VAE, found: Codes, steps: int = 10) -> Float[Tensor, "lines steps *event"]:
+    """Straight lines between the codes of pairs of examples."""
+    lines = min(LINES, len(found.mean) // 2)
+    first, second = found.mean[:lines, None], found.mean[lines : 2 * lines, None]
+    weight = torch.linspace(0, 1, steps, device=first.device)[None, :, None]
+    return model.decoder(first * (1 - weight) + second * weight).mean

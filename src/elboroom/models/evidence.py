@@ -1,0 +1,105 @@
+"""log p(x) by importance sampling: encode once, decode in pieces of bounded memory, sum as it goes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from elboroom.models.vae import VAE
+from elboroom.numerics import Randomness, StreamingLogMeanExp
+
+PIECE = 128  # samples whose noise is drawn at once: fixed, so that the value does not depend on the memory budget
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The importance-weighted bound of each example (nats, float64) and how many samples carry its weight."""
+
+    bound: Float[Tensor, " n"]
+    effective_samples: Float[Tensor, " n"]
+
+
+def row_bytes(decoder: nn.Module, latent: int, device: torch.device) -> int:
+    """Memory that decoding one code and scoring it takes: every activation at once, which is an upper limit."""
+    total = [0]
+
+    def count(module: nn.Module, inputs: tuple, output: object) -> None:
+        if isinstance(output, Tensor) and not list(module.children()):
+            total[0] += output.numel() * output.element_size()
+
+    handles = [m.register_forward_hook(count) for m in decoder.modules()]
+    try:
+        with torch.no_grad():
+            mean = decoder(torch.zeros(1, latent, device=device)).mean
+    finally:
+        for handle in handles:
+            handle.remove()
+    return total[0] + 4 * mean.numel() * mean.element_size()
+
+
+def noise_for(model: VAE, random: Randomness, rows: list[int], piece: int, count: int, copy: int) -> Tensor:
+    """Noise [count, rows, width] in which each example has its own: a function of (seed, row, copy, piece)."""
+    return torch.cat([model.noise(random("evidence", row, copy, piece), count, 1) for row in rows], dim=1)
+
+
+@torch.no_grad()
+def log_evidence(
+    model: VAE,
+    x: Float[Tensor, "n *event"],
+    rows: Integer[Tensor, " n"],
+    samples: int,
+    *,
+    seed: int = 0,
+    copy: int = 0,
+    budget: int = 64 << 20,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Evidence:
+    r"""The importance-weighted bound :math:`L_K = \log \frac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)` of each example.
+
+    :math:`E[L_1]` is the ELBO, :math:`E[L_K]` does not fall with K and never exceeds log p(x); -L_K is reported as NLL.
+    Burda et al. (2016), arXiv:1509.00519, eq. (8). The value does not depend on ``budget`` beyond rounding.
+
+    Args:
+        model: with a posterior that has a density.
+        x: examples as the model takes them.
+        rows: their row numbers, from which (with ``seed`` and ``copy``) their noise follows.
+        samples: K.
+        seed: of the noise.
+        copy: which binarization of the images this is.
+        budget: bytes that decoded samples may take at a time.
+        progress: told the number of examples done.
+
+    Raises:
+        ValueError: the posterior is a point.
+    """
+    random = Randomness(seed, x.device)
+    most = max(1, budget // row_bytes(model.decoder, model.encoder.latent, x.device))
+    block = max(1, min(len(x), most // min(samples, PIECE)))
+    bounds, effective = [], []
+    for start in range(0, len(x), block):
+        part = x[start : start + block]
+        sums = _block(model, part, rows[start : start + block].tolist(), samples, random, copy, most)
+        bounds.append(sums.log_mean)
+        effective.append(sums.effective_samples)
+        progress(min(start + block, len(x)))
+    return Evidence(torch.cat(bounds), torch.cat(effective))
+
+
+def _block(
+    model: VAE, x: Tensor, rows: list[int], samples: int, random: Randomness, copy: int, most: int
+) -> StreamingLogMeanExp:
+    """All samples of a few examples."""
+    q, p = model.encoder(x), model.prior(model.encoder)
+    sums = StreamingLogMeanExp()
+    for piece in range(0, samples, PIECE):
+        noise = noise_for(model, random, rows, piece // PIECE, min(PIECE, samples - piece), copy)
+        z, log_qz = q.rsample_with_log_prob(noise)
+        if log_qz is None:
+            raise ValueError("a point posterior has no density, so no likelihood can be estimated by its samples")
+        ratio = p.log_prob(z) - log_qz
+        at_once = max(1, most // len(rows))
+        log_px = torch.cat([model.decoder(part).log_prob(x) for part in z.split(at_once)])
+        sums.add(log_px + ratio)
+    return sums

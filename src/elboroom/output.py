@@ -1,0 +1,75 @@
+"""Arrays out of the program: .npz, .csv and .png, by the suffix."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from elboroom.errors import InputError, unknown
+
+Array = np.ndarray
+
+
+def write(path: Path, arrays: dict[str, Array]) -> None:
+    """Write named arrays; a .png shows images (several arrays of images: one row of each in turn)."""
+    writers = {".npz": _npz, ".csv": _csv, ".png": _png}
+    if path.suffix.lower() not in writers:
+        raise unknown("output suffix", path.suffix, writers)
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder. Make it, or choose another --out.")
+    aside = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    writers[path.suffix.lower()](aside, arrays)
+    aside.replace(path)
+
+
+def _npz(path: Path, arrays: dict[str, Array]) -> None:
+    np.savez_compressed(path, **arrays)
+
+
+def _csv(path: Path, arrays: dict[str, Array]) -> None:
+    """One row per example: its flattened arrays, with a header."""
+    columns, header = [], []
+    for name, values in arrays.items():
+        flat = values.reshape(len(values), -1)
+        columns.append(flat)
+        header += [name] if values.ndim == 1 else [f"{name}-{i}" for i in range(flat.shape[1])]
+    rows = np.concatenate([c.astype(np.float64) for c in columns], axis=1)
+    np.savetxt(path, rows, delimiter=",", header=",".join(header), comments="", fmt="%.9g")
+
+
+def _png(path: Path, arrays: dict[str, Array]) -> None:
+    images = list(arrays.values())
+    if any(a.ndim not in (4, 5) for a in images):
+        raise InputError(f"{path.suffix} holds images, and these are vectors. Write .npz or .csv instead (--out).")
+    sheet = _lines(images[0]) if images[0].ndim == 5 else _pairs(images)
+    Image.fromarray(sheet).save(path)
+
+
+def _lines(images: Array) -> Array:
+    """[lines, steps, C, H, W]: one line of the sheet each."""
+    return tile(images.reshape(-1, *images.shape[2:]), images.shape[1])
+
+
+def _pairs(arrays: list[Array]) -> Array:
+    """A row of each array in turn."""
+    across = min(len(arrays[0]), max(1, math.ceil(math.sqrt(len(arrays[0]) * len(arrays)))))
+    rows = [a[start : start + across] for start in range(0, len(arrays[0]), across) for a in arrays]
+    blank = np.zeros_like(arrays[0][:1])
+    padded = [np.concatenate([r, np.repeat(blank, across - len(r), axis=0)]) for r in rows]
+    return tile(np.concatenate(padded), across)
+
+
+def tile(images: Array, across: int, gap: int = 2, least: int = 32) -> Array:
+    """Images [n, C, H, W] in [0, 1] on one sheet [height, width(, 3)] of bytes, small ones enlarged."""
+    scale = max(1, round(least / images.shape[-1]))
+    images = (np.clip(images, 0, 1) * 255).round().astype(np.uint8)
+    images = images.repeat(scale, axis=-2).repeat(scale, axis=-1)
+    n, channels, height, width = images.shape
+    down = -(-n // across)
+    sheet = np.full((channels, down * (height + gap) - gap, across * (width + gap) - gap), 128, dtype=np.uint8)
+    for i, image in enumerate(images):
+        y, x = divmod(i, across)
+        y, x = y * (height + gap), x * (width + gap)
+        sheet[:, y : y + height, x : x + width] = image
+    return sheet[0] if channels == 1 else sheet.transpose(1, 2, 0)

@@ -1,0 +1,274 @@
+"""A run folder as an object: what users import, and what evaluation reads."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elboroom import build
+from elboroom.config import Run as RunConfig
+from elboroom.config import load_run, to_yaml
+from elboroom.data import Data
+from elboroom.errors import InputError
+from elboroom.models import VAE
+from elboroom.models.evidence import log_evidence
+from elboroom.numerics import Randomness
+from elboroom.training.checkpoint import Store, replace_text
+from elboroom.training.runtime import Runtime
+
+FORMAT = 1
+Array = np.ndarray
+
+
+def create(config: RunConfig, folder: Path) -> None:
+    """Make a new run folder with its configuration; InputError where the folder already holds something."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        cure = f"`elboroom resume {folder}` goes on with it" if (folder / "config.yaml").exists() else "remove it"
+        raise InputError(f"{folder}: already there. Choose another folder (--out), or {cure}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(folder / "config.yaml", to_yaml(config))
+
+
+def write_state(folder: Path, status: str, **more: Any) -> None:
+    """What became of the run so far: running, stopped, done or diverged, at which step."""
+    replace_text(folder / "state.json", json.dumps({"format": FORMAT, "status": status, **more}) + "\n")
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The content of state.json; a run that has none is new."""
+    try:
+        return json.loads((folder / "state.json").read_text())
+    except FileNotFoundError:
+        return {"format": FORMAT, "status": "new"}
+    except json.JSONDecodeError:
+        raise InputError(f"{folder / 'state.json'}: torn or edited. `elboroom resume {folder}` writes it anew.") from None
+
+
+def write_environment(folder: Path, runtime: Runtime, data: Data) -> None:
+    """Versions, device, threads, the commit of the code, and the hashes of the data files."""
+    names = ("torch", "numpy", "scikit-learn", "safetensors", "pydantic")
+    versions = {"python": platform.python_version(), "elboroom": importlib.metadata.version("elboroom")}
+    versions |= {name: importlib.metadata.version(name) for name in names}
+    content = {
+        "format": FORMAT,
+        "versions": versions,
+        "device": str(runtime.device),
+        "threads": runtime.threads,
+        "precision": runtime.precision,
+        "notes": list(runtime.notes),
+        "commit": code_commit(),
+        "machine": f"{platform.system()} {platform.machine()}, {processor()}",
+        "data": data.files,
+    }
+    replace_text(folder / "environment.json", json.dumps(content, indent=1) + "\n")
+
+
+def code_commit() -> str | None:
+    """The git commit of this code, marked where files differ from it; None outside a checkout of the project."""
+    here = Path(__file__).parent
+    try:
+        args = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(args, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def processor() -> str:
+    """The name of the processor, as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown processor"
+
+
+def load(folder: str | Path, *, checkpoint: str = "auto", device: str = "cpu", trust: bool = False) -> "Run":
+    """Open a run folder.
+
+    Args:
+        folder: written by `elboroom train` or `elboroom study`.
+        checkpoint: ``best``, ``last``, ``step-N``, or ``auto``: best where there is one, else last.
+        device: where the model computes.
+        trust: allow a configuration that names the user's own parts; importing them runs their code.
+
+    Raises:
+        InputError: no run folder, no such checkpoint, a torn or edited one, or a part that needs trust.
+    """
+    folder = Path(folder)
+    if not (folder / "config.yaml").exists():
+        raise InputError(f"{folder}: no run folder (it has no config.yaml). Give a folder that `elboroom train` wrote.")
+    config = load_run(folder / "config.yaml")
+    if config.foreign and not trust:
+        raise InputError(
+            f"{folder}: its configuration names {', '.join(config.foreign)}; opening it runs that code. "
+            "If you trust it, say so (--trust, or trust=True)."
+        )
+    return Run(folder, config, checkpoint, torch.device(device))
+
+
+class Run:
+    """A trained model with its configuration, data and checkpoint. Arrays in, arrays out.
+
+    Images are [n, C, H, W] or [n, H, W] (vectors [n, D]), uint8 in 0..255 or floats as the model was trained on.
+    """
+
+    def __init__(self, folder: Path, config: RunConfig, checkpoint: str, device: torch.device) -> None:
+        self.folder, self.config, self.device = folder, config, device
+        self.store = Store(folder / "checkpoints")
+        self.step = self._choose(checkpoint)
+
+    def _choose(self, checkpoint: str) -> int:
+        names = ("best", "last") if checkpoint == "auto" else (checkpoint,)
+        for name in names:
+            step = self.store.pointer(name) if name in ("best", "last") else _step_number(name)
+            if step is not None:
+                return step
+        known = [f"step-{s}" for s in self.store.steps()]
+        cure = f"known: {', '.join(known)}" if known else f"`elboroom resume {self.folder}` trains it"
+        raise InputError(f"{self.folder}: no checkpoint '{checkpoint}'; {cure}.")
+
+    # What is in the folder ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def data(self) -> Data:
+        """The data the run was trained on, on the run's device."""
+        return build.data(self.config).to(self.device)
+
+    @cached_property
+    def weights(self) -> str:
+        """raw or average: which weights are used."""
+        training = self.config.training
+        return "raw" if training.average is None or training.evaluate_with == "raw" else "average"
+
+    @cached_property
+    def checkpoint_hash(self) -> str:
+        """Twelve hexadecimal digits of the sha256 of the weights in use."""
+        file = {"raw": "model", "average": "average"}[self.weights]
+        content = (self.store.path(self.step) / f"{file}.safetensors").read_bytes()
+        return hashlib.sha256(content).hexdigest()[:12]
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return tuple(self._checkpoint.values["shape"])
+
+    @cached_property
+    def _checkpoint(self) -> Any:
+        return self.store.load(self.step, only=("model", "average", "companion"))
+
+    @cached_property
+    def model(self) -> VAE:
+        """The trained model, in evaluation mode."""
+        values = self._checkpoint.values
+        built = build.model(self.config, self.shape, values["data_values"])
+        name = {"raw": "model", "average": "average"}[self.weights]
+        try:
+            built.load_state_dict(self._checkpoint.groups[name])
+        except (RuntimeError, KeyError) as error:
+            raise InputError(
+                f"{self.store.path(self.step)}: its weights are not those of the model in config.yaml "
+                f"({str(error).splitlines()[0]}). Undo the edit of config.yaml, or train anew."
+            ) from None
+        return built.to(self.device).eval()
+
+    @cached_property
+    def companion(self) -> Any:
+        """The trained companion, or None."""
+        values = self._checkpoint.values
+        built = build.companion(self.config, values["classes"])
+        if built is not None:
+            built.load_state_dict(self._checkpoint.groups["companion"])
+            built.to(self.device).eval()
+        return built
+
+    @property
+    def evaluation(self) -> Path:
+        """Where the evaluation of this checkpoint lies."""
+        return self.folder / "evaluation" / f"step-{self.step}"
+
+    # Arrays in, arrays out ---------------------------------------------------------------------------------------
+
+    def prepare(self, images: Array) -> Tensor:
+        """Images as the model takes them: scaled, checked, and for a model of binary data thresholded at 1/2."""
+        x = torch.as_tensor(np.asarray(images))
+        if x.dim() == len(self.shape):
+            x = x.unsqueeze(1) if self.shape[0] == 1 else x.unsqueeze(0)
+        if tuple(x.shape[1:]) != self.shape:
+            raise InputError(f"the model takes [n, {', '.join(map(str, self.shape))}], got {list(x.shape)}.")
+        x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+        if not x.isfinite().all():
+            raise InputError("the images hold NaN or infinite values; fill or remove them first.")
+        values = self._checkpoint.values["data_values"]
+        if values != "real" and (x.min() < 0 or x.max() > 1):
+            raise InputError(f"the model takes values in [0, 1], got {x.min():.3g} to {x.max():.3g}; scale them.")
+        return ((x > 0.5).float() if values == "binary" else x).to(self.device)
+
+    @torch.no_grad()
+    def encode(self, images: Array, batch: int = 1000) -> Float[Array, "n latent"]:
+        """The posterior means of images."""
+        return _gather(self.model.encoder(part).mean for part in self.prepare(images).split(batch))
+
+    @torch.no_grad()
+    def decode(self, z: Array, batch: int = 1000) -> Float[Array, "n *event"]:
+        """The means of p(x|z)."""
+        codes = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=self.device)
+        latent = self.config.model.posterior.latent
+        if codes.dim() != 2 or codes.shape[1] != latent:
+            raise InputError(f"codes are [n, {latent}] for this model, got {list(codes.shape)}.")
+        return _gather(self.model.decoder(part).mean for part in codes.split(batch))
+
+    @torch.no_grad()
+    def sample(self, n: int, sigma: float = 1.0, seed: int = 0) -> Float[Array, "n *event"]:
+        """Means of p(x|z) for z ~ N(0, sigma² I)."""
+        noise = torch.randn(n, self.config.model.posterior.latent, generator=Randomness(seed)("sample"))
+        return self.decode(sigma * noise)
+
+    def reconstruct(self, images: Array) -> Float[Array, "n *event"]:
+        """Images through the posterior mean and back."""
+        return self.decode(self.encode(images))
+
+    def interpolate(self, first: Array, second: Array, steps: int = 10) -> Float[Array, "n steps *event"]:
+        """Decoded straight lines from the codes of the first images to those of the second."""
+        a, b = self.encode(first), self.encode(second)
+        weight = np.linspace(0, 1, steps, dtype=np.float32)[None, :, None]
+        path = a[:, None] * (1 - weight) + b[:, None] * weight
+        return self.decode(path.reshape(-1, a.shape[1])).reshape(len(a), steps, *self.shape)
+
+    def log_likelihood(self, images: Array, samples: int = 1000, seed: int = 0) -> Float[Array, " n"]:
+        """The importance-weighted bound on log p(x) of each image (nats), with ``samples`` posterior samples."""
+        offset = self.density_offset()
+        x = self.prepare(images)
+        found = log_evidence(self.model, x, torch.arange(len(x)), samples, seed=seed)
+        return (found.bound + offset).cpu().numpy()
+
+    def density_offset(self) -> float:
+        """What makes the training's log p(x|z) a density (nats); InputError where the model has no likelihood."""
+        kinds = self.config.model
+        if kinds.posterior.kind == "point":
+            raise InputError(f"{self.folder}: a plain autoencoder has no likelihood; score its reconstructions.")
+        offset = self.model.decoder.offset(self.shape)
+        if offset is None:
+            raise InputError(
+                f"{self.folder}: '{kinds.likelihood.kind}' is no density of grey pixels, so there is no likelihood. "
+                "Train with dynamic binarization and 'bernoulli', or with 'gaussian'."
+            )
+        return offset
+
+
+def _gather(parts: Any) -> Array:
+    return torch.cat(list(parts)).cpu().numpy()
+
+
+def _step_number(name: str) -> int | None:
+    digits = name.removeprefix("step-")
+    return int(digits) if digits.isdigit() else None
+

@@ -1,0 +1,234 @@
+"""Checkpoints that are whole or absent: written aside, fsynced, renamed, and verified when they are read."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as bytes_from_tensors
+from torch import Tensor
+
+from elboroom.errors import InputError
+
+FORMAT = 1
+Tensors = dict[str, Tensor]
+
+
+@dataclass
+class Checkpoint:
+    """One moment of a training: named groups of tensors (model, optimizer, ...) and plain values."""
+
+    step: int
+    groups: dict[str, Tensors]
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file and force it to the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries (renames, new files) to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old content or the new one, never a part."""
+    aside = path.with_name(f".{path.name}.tmp")
+    write_bytes(aside, text.encode())
+    aside.replace(path)
+    sync_folder(path.parent)
+
+
+def pack(tensors: Tensors) -> bytes:
+    """Safetensors bytes: contiguous, on the CPU; a tensor that two names share is written once."""
+    owners: dict[tuple, str] = {}
+    kept: Tensors = {}
+    aliases: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        identity = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
+        owner = owners.setdefault(identity, name)
+        if owner == name:
+            kept[name] = tensor.detach().cpu().contiguous().clone()
+        else:
+            aliases[name] = owner
+    return bytes_from_tensors(kept, metadata={"format": str(FORMAT), "aliases": json.dumps(aliases)})
+
+
+def unpack(content: bytes) -> Tensors:
+    """What `pack` wrote; raises SafetensorError where it is something else."""
+    tensors = tensors_from_bytes(content)
+    length = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    aliases = json.loads(metadata.get("aliases", "{}"))
+    return {**tensors, **{name: tensors[owner] for name, owner in aliases.items()}}
+
+
+class Store:
+    """The checkpoints of a run: ``step-N`` folders, and the one-line files ``last`` and ``best`` that name one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"step-{step}"
+
+    def steps(self) -> list[int]:
+        """The steps that have a folder, in order."""
+        names = (p.name.removeprefix("step-") for p in self.folder.glob("step-*"))
+        return sorted(int(n) for n in names if n.isdigit())
+
+    def pointer(self, name: str) -> int | None:
+        """The step that ``last`` or ``best`` names, or None."""
+        try:
+            text = (self.folder / name).read_text().strip()
+        except FileNotFoundError:
+            return None
+        if not text.removeprefix("step-").isdigit():
+            raise InputError(
+                f"{self.folder / name}: it should name a checkpoint such as step-100, and says {text[:40]!r}. "
+                f"Write one of: {', '.join(f'step-{s}' for s in self.steps())}."
+            )
+        return int(text.removeprefix("step-"))
+
+    def point(self, name: str, step: int) -> None:
+        """Let ``last`` or ``best`` name a checkpoint."""
+        if self.pointer(name) != step:
+            replace_text(self.folder / name, f"step-{step}\n")
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint aside, then rename it into place; a full disk leaves the previous ones as they were."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        aside = self.folder / f".step-{checkpoint.step}.tmp"
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            aside.mkdir()
+            self._write(aside, checkpoint)
+            self.remove(checkpoint.step)  # an orphan that no pointer names
+            aside.rename(self.path(checkpoint.step))
+            sync_folder(self.folder)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise _full_disk(error, self.folder) from error
+
+    def _write(self, folder: Path, checkpoint: Checkpoint) -> None:
+        sums = {}
+        for name, tensors in checkpoint.groups.items():
+            content = pack(tensors)
+            sums[f"{name}.safetensors"] = hashlib.sha256(content).hexdigest()
+            write_bytes(folder / f"{name}.safetensors", content)
+        state = {"format": FORMAT, "step": checkpoint.step, "sha256": sums, "values": checkpoint.values}
+        write_bytes(folder / "state.json", (json.dumps(state, indent=1) + "\n").encode())
+        sync_folder(folder)
+
+    def load(self, step: int, only: tuple[str, ...] | None = None) -> Checkpoint:
+        """Read a checkpoint (all groups, or those of ``only`` that exist) and verify its sums.
+
+        Raises InputError for one that is missing, torn, edited or of another format.
+        """
+        folder = self.path(step)
+        state = self._state(folder)
+        groups = {}
+        for file, expected in state["sha256"].items():
+            name = file.removesuffix(".safetensors")
+            if only is None or name in only:
+                groups[name] = self._read(folder / file, expected)
+        return Checkpoint(state["step"], groups, state["values"])
+
+    def _state(self, folder: Path) -> dict[str, Any]:
+        try:
+            state = json.loads((folder / "state.json").read_text())
+            if state["format"] != FORMAT:
+                raise InputError(f"{folder}: format {state['format']} is not known here. Update elboroom.")
+            _ = state["sha256"], state["values"], state["step"]
+        except FileNotFoundError:
+            raise InputError(f"{folder}: no whole checkpoint there. {self._cure(folder)}") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+            raise InputError(f"{folder / 'state.json'}: torn or edited. {self._cure(folder)}") from None
+        return state
+
+    def _read(self, path: Path, expected: str) -> Tensors:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise InputError(f"{path}: this file of the checkpoint is missing. {self._cure(path.parent)}") from None
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise InputError(
+                f"{path}: its sha256 is not the one in state.json: the file is torn, edited or from elsewhere. "
+                f"{self._cure(path.parent)}"
+            )
+        try:
+            return unpack(content)
+        except (SafetensorError, ValueError) as error:
+            raise InputError(f"{path}: no safetensors file ({error}). {self._cure(path.parent)}") from None
+
+    def _cure(self, bad: Path) -> str:
+        others = [f"step-{s}" for s in self.steps() if self.path(s) != bad]
+        if not others:
+            return "No other checkpoint is kept; train anew into another folder."
+        return f"To use another one, write its name ({', '.join(others)}) into {self.folder / 'last'}."
+
+    def remove(self, step: int) -> None:
+        """Remove a checkpoint that no pointer names."""
+        shutil.rmtree(self.path(step), ignore_errors=True)
+
+    def prune(self, keep: set[int]) -> None:
+        """Remove what neither a pointer nor ``keep`` names, and whatever an interrupted save left."""
+        keep = keep | {self.pointer("last"), self.pointer("best")}
+        for step in self.steps():
+            if step not in keep:
+                self.remove(step)
+        for leftover in self.folder.glob(".*.tmp"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def _full_disk(error: OSError, folder: Path) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return InputError(
+            f"{folder}: no room to save a checkpoint ({error.strerror}); the previous one is whole. "
+            f"Free some space, then `elboroom resume {folder.parent}`."
+        )
+    return error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[Tensors, list[dict[str, Any]]]:
+    """An optimizer's state as tensors named ``<parameter>.<name>``, and its groups' plain values."""
+    state = optimizer.state_dict()
+    tensors = {f"{i}.{k}": torch.as_tensor(v) for i, s in state["state"].items() for k, v in s.items()}
+    return tensors, state["param_groups"]
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, groups: list[dict[str, Any]]) -> None:
+    """The inverse of `optimizer_tensors`.
+
+    A moment gets the memory layout of its parameter: fused kernels walk both side by side.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter in parameters:
+        moments = optimizer.state[parameter]
+        for key, moment in moments.items():
+            if torch.is_tensor(moment) and moment.shape == parameter.shape:
+                moments[key] = torch.empty_like(parameter).copy_(moment)
