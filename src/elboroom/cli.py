@@ -329,7 +329,27 @@ class Recipes:
         return DONE
 
 
-COMMANDS = (Study, Train, Resume, Evaluate, Report, Sample, Reconstruct, Interpolate, Encode, Data, Recipes)
+@dataclass(frozen=True)
+class Results:
+    """Keep what a study obtained: page, ledger, scores per example and small weights, in a folder fit for a
+    repository."""
+
+    study: File
+    """Folder of a study."""
+    out: Path
+    """Folder to write."""
+    command: str = ""
+    """What was typed to obtain the study, for the ledger."""
+
+    def __call__(self) -> int:
+        from elboroom.studies.results import collect
+
+        ledger = collect(self.study, self.out, self.command or f"elboroom study --out {self.study.name}")
+        print(f"kept: {len(ledger['runs'])} runs in {self.out}")
+        return DONE
+
+
+COMMANDS = (Study, Train, Resume, Evaluate, Report, Sample, Reconstruct, Interpolate, Encode, Data, Recipes, Results)
 TAKE_FIELDS = ("study", "train")
 
 

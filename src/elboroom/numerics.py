@@ -15,6 +15,11 @@ def event_sum(x: Float[Tensor, "..."], dims: int) -> Float[Tensor, "..."]:
     return x.flatten(-dims).sum(-1) if dims > 1 else x.sum(-1)
 
 
+def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Half precision as float32: what densities are made of, whatever the networks compute in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def log_mean_exp(x: Float[Tensor, "k *rest"], dim: int = 0) -> Float[Tensor, "*rest"]:
     r""":math:`\log \frac1K \sum_k e^{x_k}` without overflow."""
     return torch.logsumexp(x, dim) - math.log(x.shape[dim])

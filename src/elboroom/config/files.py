@@ -1,6 +1,7 @@
 """YAML in and out, options merged in, and every mistake told with its place and its cure."""
 
 import dataclasses
+import json
 import types
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,7 +34,9 @@ class _Loader(yaml.SafeLoader):
 def parse_yaml(text: str, source: str) -> Any:
     """The content of YAML text; nothing in it is ever run. Raises InputError that names the source."""
     try:
-        return yaml.load(text, _Loader)
+        content = yaml.load(text, _Loader)
+        json.dumps(content, default=str, skipkeys=True)  # ValueError for an alias inside of what it stands for
+        return content
     except yaml.constructor.ConstructorError as error:
         if "python/" in str(error):
             raise InputError(f"{source}: it asks for code to be run ({error.problem}); write plain values only.") from None
@@ -43,6 +46,8 @@ def parse_yaml(text: str, source: str) -> Any:
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be read"
         raise InputError(f"{source}: not YAML{where}: {problem}. Mend it there.") from None
+    except (ValueError, RecursionError) as error:  # a date such as 2020-13-45, or mappings without an end
+        raise InputError(f"{source}: not a configuration: {error}. Write plain values only.") from None
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -72,10 +77,17 @@ def _absolute_paths(value: Any, folder: Path) -> Any:
     if not isinstance(value, dict):
         return value
     result = {k: _absolute_paths(v, folder) for k, v in value.items()}
-    data = result.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str):
-        data["path"] = str((folder / Path(data["path"]).expanduser()).resolve())
+    for key, inner in (("data", "path"), (None, "data.path")):
+        holder = result if key is None else result.get(key)
+        if isinstance(holder, dict) and inner in holder:
+            paths = holder[inner]
+            absolute = [_absolute(p, folder) for p in paths] if isinstance(paths, list) else _absolute(paths, folder)
+            holder[inner] = absolute
     return result
+
+
+def _absolute(path: Any, folder: Path) -> Any:
+    return str((folder / Path(path).expanduser()).resolve()) if isinstance(path, str) else path
 
 
 def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +95,8 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, new in change.items():
         old = result.get(key)
+        if isinstance(old, str) and isinstance(new, dict):  # `objective: mu` is short for `objective: {kind: mu}`
+            old = {"kind": old}
         if isinstance(old, dict) and isinstance(new, dict):
             other_kind = "kind" in new and new["kind"] != old.get("kind")
             if key == "data" and {"name", "path"} & set(new):  # data named anew forgets where it came from before

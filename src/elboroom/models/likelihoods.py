@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from elboroom.distributions import BernoulliPixels, GreyPixels, NormalPixels
 from elboroom.models.heads import head_of
+from elboroom.numerics import at_least_float32
 
 
 class Likelihood(nn.Module):
@@ -23,7 +24,7 @@ class Likelihood(nn.Module):
 
     def outputs(self, z: Float[Tensor, "*lead latent"]) -> tuple[Float[Tensor, "..."], ...]:
         """One tensor of the data's shape per parameter of the distribution."""
-        flat = self.head(self.network(z.flatten(0, -2) if z.dim() > 2 else z)).float()
+        flat = at_least_float32(self.head(self.network(z.reshape(-1, z.shape[-1]))))
         return tuple(part.reshape(*z.shape[:-1], *self.shape) for part in flat.unbind(1))
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from elboroom.distributions import DiagonalNormal, Point
 from elboroom.models.heads import head_of
+from elboroom.numerics import at_least_float32
 
 
 def clip_norm(
@@ -36,7 +37,7 @@ class _Clipped(nn.Module):
         self.radius = None if clip is None else clip * math.sqrt(latent)
 
     def features(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch outputs"]:
-        return self.head(self.network(x)).float()  # densities are float32 whatever the networks compute in
+        return at_least_float32(self.head(self.network(x)))
 
     def location(self, raw: Float[Tensor, "batch latent"]) -> tuple[Tensor, Tensor | None]:
         return (raw, None) if self.radius is None else clip_norm(raw, self.radius)

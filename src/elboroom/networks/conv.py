@@ -14,6 +14,11 @@ def sizes(side: int, halvings: int, kernel: int) -> list[int]:
     result = [side]
     for _ in range(halvings):
         result.append((result[-1] + 1) // 2 if kernel == 3 else result[-1] // 2)
+    if result[-1] == 0:
+        raise InputError(
+            f"nothing is left of a side of {side} after {halvings} halvings with a kernel of {kernel}. "
+            "Give the 'conv' network fewer channels, or a kernel of 3."
+        )
     return result
 
 

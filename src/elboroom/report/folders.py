@@ -1,0 +1,274 @@
+"""Run and study folders as the report reads them: whatever is there, and sentences about what is not."""
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from elboroom import scores
+from elboroom.config import Run, load_run
+from elboroom.config.files import read_mapping
+from elboroom.config.run import to_dict
+from elboroom.errors import InputError
+from elboroom.scores import Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """One run: what its files say. Reading never fails; what cannot be read is told in `problems`."""
+
+    path: Path
+    variant: str
+    axes: dict[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+    """Name of its study, where a page holds several."""
+    shown: str = ""
+    """How a page names the folder: from the study's folder on."""
+    status: str = "missing"
+    """done, running, stopped, diverged, failed, or missing."""
+    error: str | None = None
+    config: Run | None = None
+    state: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    timing: list[dict[str, Any]] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def seed(self) -> Any:
+        return self.axes.get("seed", self.config.seed if self.config else 0)
+
+    @property
+    def label(self) -> str:
+        """The variant and the values of its axes other than the seed: a row of the table."""
+        values = [str(v) if k.endswith("name") else f"{k} = {v}" for k, v in self.axes.items() if k != "seed"]
+        return self.prefix + " · ".join([self.variant, *values])
+
+    @property
+    def data(self) -> str:
+        return self.config.data.title if self.config else ""
+
+    @property
+    def is_point(self) -> bool:
+        """A plain autoencoder: no posterior density, hence no rate and no likelihood."""
+        return self.config is not None and self.config.model.posterior.kind == "point"
+
+    @property
+    def seconds(self) -> float | None:
+        """Training time with its evaluations: the clock of a log line starts anew when a run is resumed."""
+        spent = [t["seconds"] for t in self.timing if isinstance(t.get("seconds"), int | float)]
+        ends = [a for a, b in pairwise(spent) if b < a]
+        return math.fsum([*ends, spent[-1]]) if spent else None
+
+    @cached_property
+    def evaluation(self) -> Path | None:
+        """The evaluated checkpoint: the best where there is one, else the last, else the latest evaluated."""
+        folder = self.path / "evaluation"
+        for pointer in ("best", "last"):
+            name = _text(self.path / "checkpoints" / pointer).strip()
+            if name and "/" not in name and (folder / name).is_dir():
+                return folder / name
+        steps = [p for p in folder.glob("step-*") if p.name.removeprefix("step-").isdigit()]
+        return max(steps, key=lambda p: int(p.name.removeprefix("step-")), default=None)
+
+    def tensors(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of an evaluation file (`codes-test`, `examples`, `pictures`); none where there is no such file."""
+        path = self.evaluation / f"{name}.safetensors" if self.evaluation else None
+        if path is None or not path.is_file():
+            return {}
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, KeyError, ValueError):
+            return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A folder given to the report: a study with its runs, or one run."""
+
+    path: Path
+    name: str
+    runs: list[RunFolder]
+    description: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    published: list[dict[str, Any]] = field(default_factory=list)
+    is_study: bool = False
+
+
+def read(folder: Path) -> Source:
+    """A study folder or a run folder; raises InputError where it is neither."""
+    if (folder / "study.json").is_file():
+        return read_study(folder)
+    if any((folder / name).is_file() for name in ("config.yaml", "state.json", "metrics.jsonl")):
+        run = read_run(folder)
+        return Source(path=folder, name=run.variant, runs=[run])
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder. Give a folder that `elboroom train` or `elboroom study` wrote.")
+    raise InputError(
+        f"{folder}: neither a run nor a study (no config.yaml and no study.json in it). "
+        "Give a folder that `elboroom train` or `elboroom study` wrote."
+    )
+
+
+def read_study(folder: Path) -> Source:
+    """A study and every run that its `study.json` lists, whatever became of it."""
+    problems: list[str] = []
+    content = _mapping(folder / "study.json", problems)
+    if problems:
+        raise InputError(f"{folder / 'study.json'}: {problems[0]} `elboroom study` writes it anew.")
+    if content.get("format", 1) != 1:
+        raise InputError(f"{folder / 'study.json'}: format {content['format']} is not known here. Update elboroom.")
+    runs = [_listed(folder, entry) for entry in content.get("runs") or [] if isinstance(entry, dict)]
+    return Source(
+        path=folder,
+        name=str(content.get("name") or folder.resolve().name),
+        runs=runs,
+        description=str(content.get("description") or ""),
+        config=content.get("config") or _study_config(folder),
+        published=[p for p in content.get("published") or [] if isinstance(p, dict)],
+        is_study=True,
+    )
+
+
+def _study_config(folder: Path) -> dict[str, Any]:
+    try:
+        return read_mapping(folder / "study.yaml")
+    except InputError:
+        return {}
+
+
+def _listed(study: Path, entry: dict[str, Any]) -> RunFolder:
+    """A run as a study lists it; the run's own word on its state counts, except where the study saw it fail."""
+    path = study / str(entry.get("folder", ""))
+    variant, axes = str(entry.get("variant", path.name)), dict(entry.get("axes") or {})
+    if not path.resolve().is_relative_to(study.resolve()):  # neither read nor written to
+        nowhere = study / "study.json"
+        return RunFolder(path=nowhere, variant=variant, axes=axes, problems=["Its folder lies outside the study's."])
+    run = read_run(path, variant=variant, axes=axes)
+    told = str(entry.get("status") or "missing")
+    status = told if told == "failed" or run.status == "missing" else run.status
+    return dataclasses.replace(
+        run, status=status, error=entry.get("error"), shown=f"{study.resolve().name}/{entry.get('folder')}"
+    )
+
+
+def read_run(folder: Path, variant: str | None = None, axes: dict[str, Any] | None = None) -> RunFolder:
+    """Everything of a run folder that is not an array."""
+    problems: list[str] = []
+    config = _config(folder, problems)
+    state = _mapping(folder / "state.json", problems)
+    name = config.name if config and config.name != "run" else folder.resolve().name
+    run = RunFolder(
+        path=folder,
+        variant=variant or name,
+        axes=axes or {},
+        status=str(state.get("status", "missing")),
+        config=config,
+        state=state,
+        environment=_mapping(folder / "environment.json", problems),
+        metrics=_lines(folder / "metrics.jsonl", problems),
+        timing=_lines(folder / "timing.jsonl", []),
+        problems=problems,
+    )
+    run.scores.extend(_scores(run))
+    return run
+
+
+def _config(folder: Path, problems: list[str]) -> Run | None:
+    if not (folder / "config.yaml").is_file():
+        problems.append("config.yaml is missing.")
+        return None
+    try:
+        return load_run(folder / "config.yaml")
+    except InputError as error:
+        problems.append(f"config.yaml cannot be used ({str(error).replace(str(folder) + '/', '')}).")
+        return None
+
+
+def _scores(run: RunFolder) -> list[Score]:
+    """The scores of the run, or of its evaluated checkpoint."""
+    places = [run.path / "scores.json"] + ([run.evaluation / "scores.json"] if run.evaluation else [])
+    for path in places:
+        if path.is_file():
+            try:
+                return scores.load(path)
+            except (InputError, OSError) as error:
+                run.problems.append(str(error).replace(str(run.path) + "/", ""))
+    return []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _mapping(path: Path, problems: list[str]) -> dict[str, Any]:
+    """A JSON object; where there is none it is empty and the reason is added to `problems`."""
+    if not path.is_file():
+        problems.append(f"{path.name} is missing.")
+        return {}
+    try:
+        content = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        problems.append(f"{path.name} is not JSON ({error}).")
+        return {}
+    if not isinstance(content, dict):
+        problems.append(f"{path.name} holds no JSON object.")
+        return {}
+    return content
+
+
+def _lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
+    """The JSON objects of a `.jsonl` file; a line that a kill has torn is left out and counted."""
+    rows, torn = [], 0
+    for line in _text(path).splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif line.strip():
+            torn += 1
+    if torn:
+        problems.append(f"{torn} line{'s' * (torn > 1)} of {path.name} cannot be read (torn by a kill?); left out.")
+    return rows
+
+
+def together(sources: list[Source]) -> list[RunFolder]:
+    """The runs of all sources, under labels that are not shared by different configurations."""
+    several = len(sources) > 1
+    named = [
+        dataclasses.replace(r, prefix=f"{s.name} / ") if several and s.is_study else r for s in sources for r in s.runs
+    ]
+    kinds = Counter(label for label, _ in {(r.label, _without_seed(r)) for r in named})
+    return [_renamed(r) if kinds[r.label] > 1 and not r.axes else r for r in named]
+
+
+def _renamed(run: RunFolder) -> RunFolder:
+    return dataclasses.replace(run, variant=run.path.resolve().name)
+
+
+def _without_seed(run: RunFolder) -> str:
+    content = to_dict(run.config) if run.config else {}
+    return json.dumps({k: v for k, v in content.items() if k not in ("seed", "name")}, sort_keys=True)
+
+
+def by_label(runs: list[RunFolder]) -> dict[str, list[RunFolder]]:
+    """Label -> its runs (seeds), in the order of first appearance."""
+    groups: dict[str, list[RunFolder]] = {}
+    for run in runs:
+        groups.setdefault(run.label, []).append(run)
+    return groups

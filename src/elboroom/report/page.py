@@ -1,0 +1,517 @@
+"""The page: one HTML file that needs nothing else, made from run folders alone."""
+
+import base64
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import yaml
+from matplotlib.figure import Figure
+
+from elboroom.config.run import to_dict
+from elboroom.errors import InputError
+from elboroom.report import figures, tables
+from elboroom.report.folders import RunFolder, Source, by_label, read, together
+from elboroom.report.tables import Entry
+
+SHOWN = 20
+"""Latent dimensions that pictures show at most."""
+DRAWN = 4000
+"""Codes that a scatter plot shows at most."""
+THRESHOLD = 0.1
+"""Nats of rate under which a dimension is drawn as hardly used."""
+NO_RATE = "a plain autoencoder's code is a point: no rate, hence no bound and no likelihood"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure in the page."""
+
+    name: str
+    png: bytes
+    alt: str
+    caption: str
+
+    @property
+    def base64(self) -> str:
+        return base64.b64encode(self.png).decode()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in CSS pixels, from the header of the PNG."""
+        wide, high = struct.unpack(">II", self.png[16:24])
+        return round(wide * 96 / figures.DPI), round(high * 96 / figures.DPI)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What the page shows of one variant, from one of its seeds."""
+
+    anchor: str
+    title: str
+    facts: list[str]
+    warnings: list[str]
+    pictures: list[Picture]
+    missing: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Details:
+    """What it takes to check or repeat a run."""
+
+    title: str
+    folder: str
+    config: str
+    environment: list[tuple[str, str]]
+    files: list[str]
+    scores: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def report(folders: list[Path], out: Path | None = None, *, title: str | None = None) -> Path:
+    """Write one self-contained HTML page on runs and studies, and their figures as PNG beside them.
+
+    Args:
+        folders: run folders and study folders.
+        out: the page; by default ``report.html`` in the folder (of several, in the folder that holds them all).
+        title: heading; by default the name of the study or the run.
+
+    Returns:
+        The path of the page.
+    """
+    if not folders:
+        raise InputError("no folder to report on. Give a run folder or a study folder.")
+    sources = [read(Path(f)) for f in folders]
+    out = Path(out) if out else _default_out([s.path for s in sources])
+    html = page(sources, title or " and ".join(dict.fromkeys(s.name for s in sources)))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}). Name another file with --out.") from None
+    return out
+
+
+def _default_out(paths: list[Path]) -> Path:
+    if len(paths) == 1:
+        return paths[0] / "report.html"
+    return Path(os.path.commonpath([p.resolve() for p in paths])) / "report.html"
+
+
+def page(sources: list[Source], title: str) -> str:
+    """The page as text; figures are written into the folders on the way."""
+    runs = together(sources)
+    groups = by_label(runs)
+    curves = _curves(groups, sources)
+    sections, unwritten = _sections(groups, curves if len(runs) == 1 else None)
+    entries = [entry(r) for r in runs]
+    published = [p for s in sources for p in s.published]
+    headline = tables.comparison(entries, tables.HEADLINE, published)
+    content = {
+        "title": title,
+        "descriptions": [s.description.strip() for s in sources if s.description.strip()],
+        "origin": origin(runs),
+        "tables": headline,
+        "meanings": list({c.title: c for t in headline for c in t.columns if c.meaning}.values()),
+        "published_shown": any(line.published for t in headline for line in t.lines),
+        "further": _further(entries),
+        "unmatched": [p for p in published if not any(tables.matches(p, e) for e in entries)],
+        "curves": curves,
+        "sections": sections,
+        "details": [_details(r) for r in runs],
+        "studies": [
+            (s.name, yaml.safe_dump(s.config, sort_keys=False, allow_unicode=True)) for s in sources if s.config
+        ],
+        "unwritten": unwritten,
+    }
+    return _template().render(content)
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("page.html.j2")
+
+
+def _further(entries: list[Entry]) -> list[tables.Table]:
+    """Scores that have no column in the headline table."""
+    names = [n for n in dict.fromkeys(s.name for e in entries for s in e.scores) if n not in tables.HEADLINE]
+    return tables.comparison(entries, sorted(names)) if names else []
+
+
+# ---- what is known of a run ---------------------------------------------------------------------------------------
+
+
+def entry(run: RunFolder) -> Entry:
+    """A run as the tables want it."""
+    return Entry(
+        label=run.label,
+        scores=run.scores,
+        seed=run.seed,
+        seconds=run.seconds,
+        about=about(run),
+        warnings=tuple(warnings(run)),
+        absent=absent(run),
+        data=run.data,
+        facts={**_dotted(to_dict(run.config) if run.config else {}), **run.axes, "variant": run.variant},
+    )
+
+
+def about(run: RunFolder) -> str:
+    """The objective in words: its name, effective β, and whether it bounds the likelihood."""
+    if run.config is None:
+        return ""
+    objective = run.config.objective
+    if run.is_point:
+        return "reconstruction alone, point code: no likelihood"
+    beta = objective.effective_beta
+    weight = "no effective β" if beta is None else f"β = {beta:g}"
+    clip = getattr(run.config.model.posterior, "clip", None)
+    words = [
+        objective.kind,
+        weight,
+        f"clip {clip:g}" if clip else "",
+        "" if objective.is_bound else "no bound on log p(x)",
+    ]
+    if run.config.model.likelihood.kind == "grey-bce":
+        words.append("grey-BCE: a loss, no likelihood")
+    return ", ".join(w for w in words if w)
+
+
+def warnings(run: RunFolder) -> list[str]:
+    """The state of a run that is not simply done, and a training that ended before its time."""
+    step, epoch = run.state.get("step"), run.state.get("epoch")
+    if run.status == "running" and run.metrics:  # the state is written at the ends of a run, the metrics on the way
+        step, epoch = (run.metrics[-1].get(k) for k in ("step", "epoch"))
+    epochs = run.config.training.epochs if run.config else None
+    at = f" at step {step:,}" if isinstance(step, int) else ""
+    after = f" after epoch {epoch} of {epochs}" if epoch is not None and epochs else at
+    told = {
+        "diverged": f"diverged{at}: {run.state.get('term') or 'the loss'} is not finite",
+        "stopped": f"stopped{after}; `elboroom resume` goes on",
+        "running": f"still running{after}",
+        "failed": f"failed: {run.error or 'no reason is recorded'}",
+        "missing": f"no run found{': ' + run.error if run.error else ''}; `elboroom study` runs what is missing",
+        "pending": "not run yet; `elboroom study` runs it",
+    }
+    lines = [told[run.status]] if run.status in told else [] if run.status == "done" else [f"state: {run.status}"]
+    if run.status == "done" and epochs and isinstance(epoch, int) and epoch < epochs:
+        lines.append(f"{epoch} of {epochs} epochs")
+    return lines
+
+
+def absent(run: RunFolder) -> dict[str, str]:
+    """Why a score is not there, by its name; under "" the reason for all others."""
+    reasons = {}
+    if run.status in ("diverged", "failed", "missing", "pending") and not run.scores:
+        return {"": f"{run.status}: nothing to evaluate"}
+    if run.is_point:
+        reasons = dict.fromkeys(("elbo", "rate", "nll", "grey-bce", "active-units"), NO_RATE)
+    if not run.scores:
+        return {**reasons, "": "not evaluated yet: run `elboroom evaluate` on its folder"}
+    if run.config and run.config.companion is None:
+        probe = "no classifier was trained beside the model (set `companion`), or the data has no labels"
+        reasons |= dict.fromkeys(("accuracy/z", "accuracy/mean"), probe)
+    return reasons
+
+
+def _dotted(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{data: {name: mnist}}`` as ``{"data.name": "mnist"}``."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        inner = isinstance(value, Mapping)
+        flat.update(_dotted(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value})
+    return flat
+
+
+def origin(runs: list[RunFolder]) -> list[str]:
+    """When, on what machine, by which code."""
+    lines = []
+    if times := [t for r in runs if (t := _written(r))]:
+        first, last = (datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d") for t in (min(times), max(times)))
+        lines.append(f"runs last written {first}" + (f" to {last}" if last != first else "") + " (UTC)")
+    for name in ("machine", "device", "precision", "commit"):
+        values = {str(v)[:60] for r in runs if (v := r.environment.get(name))}
+        if values:
+            lines.append(f"{name} {' and '.join(sorted(values))}")
+    versions = {f"{k} {v}" for r in runs for k, v in _versions(r).items() if k in ("elboroom", "torch")}
+    return lines + ([", ".join(sorted(versions))] if versions else [])
+
+
+def _versions(run: RunFolder) -> Mapping[str, Any]:
+    versions = run.environment.get("versions")
+    return versions if isinstance(versions, Mapping) else {}
+
+
+def _written(run: RunFolder) -> float | None:
+    files = [run.path / n for n in ("state.json", "metrics.jsonl")]
+    return max((f.stat().st_mtime for f in files if f.is_file()), default=None)
+
+
+# ---- figures ------------------------------------------------------------------------------------------------------
+
+
+def _curves(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Picture | None:
+    """The training curves of all runs in one figure, also written beside each study."""
+    histories = {label: [history(r) for r in runs] for label, runs in groups.items()}
+    picture = _curve_picture({k: v for k, v in histories.items() if any(v)})
+    for source in sources:
+        if picture and source.is_study:
+            _write(source.path, [picture])
+    return picture
+
+
+def _curve_picture(histories: dict[str, list[list[dict[str, Any]]]]) -> Picture | None:
+    if not histories:
+        return None
+    return Picture(
+        name="curves",
+        png=figures.png(figures.curves(histories)),
+        alt=f"Training curves of {', '.join(histories)}",
+        caption="Dashed: training; solid: validation, or test where there is no validation data. Several seeds: "
+        "their mean, each seed faint. ✕: no longer finite. Axes may cut early or diverging peaks. Losses of "
+        "different objectives do not share a scale.",
+    )
+
+
+def history(run: RunFolder) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl`; where a run diverged, a last one that says so."""
+    if run.status != "diverged" or not run.metrics:
+        return run.metrics
+    last = {"split": "train", "step": run.state.get("step", 0), "loss": float("nan")}
+    return [*run.metrics, {**last, str(run.state.get("term") or "loss"): float("nan")}]
+
+
+def _sections(groups: dict[str, list[RunFolder]], curves: Picture | None) -> tuple[list[Section], list[str]]:
+    """A section a label, from its first seed with pictures; the figures of every run go into its folder.
+
+    ``curves`` is the figure of the page where it shows a single run, and need not be drawn again.
+    """
+    sections, unwritten = [], []
+    for label, runs in groups.items():
+        drawn = [list(pictures(run)) for run in runs]
+        for run, made in zip(runs, drawn, strict=True):
+            alone = curves or _curve_picture({run.label: [history(run)]} if run.metrics else {})
+            if not _write(run.path, made + ([alone] if alone else [])):
+                unwritten.append(run.label)
+        first = next((i for i, made in enumerate(drawn) if made), 0)
+        sections.append(_section(label, runs, runs[first], drawn[first], len(sections)))
+    return sections, unwritten
+
+
+def _section(label: str, runs: list[RunFolder], run: RunFolder, made: list[Picture], index: int) -> Section:
+    return Section(
+        anchor=f"variant-{index}",
+        title=f"{label}, seed {run.seed}" if len(runs) > 1 else label,
+        facts=[f for f in (about(run), sampling_quality(run), *_remarks(run)) if f],
+        warnings=warnings(run),
+        pictures=made,
+        missing=[*run.problems, *missing(run)],
+    )
+
+
+def _write(folder: Path, made: list[Picture]) -> bool:
+    """Figures into the folder; False where it cannot be written to (the page still holds them)."""
+    try:
+        if made and folder.is_dir():
+            (folder / "figures").mkdir(exist_ok=True)
+            for picture in made:
+                (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+    except OSError:
+        return False
+    return True
+
+
+def sampling_quality(run: RunFolder) -> str:
+    """How far the importance-sampled likelihood can be trusted: the effective number of samples."""
+    counts = run.tensors("examples").get("effective-samples")
+    if counts is None or not counts.size:
+        return ""
+    low = float((counts < 2).mean())
+    return (
+        f"importance sampling of the likelihood: median of {np.median(counts):,.1f} effective samples an image, "
+        f"under 2 in {low:.1%} of the images (few: the NLL is an upper bound that is still loose)"
+    )
+
+
+def _remarks(run: RunFolder) -> list[str]:
+    """What training had to say about its machine."""
+    notes = run.environment.get("notes")
+    return [str(n) for n in notes] if isinstance(notes, list) else []
+
+
+def missing(run: RunFolder) -> list[str]:
+    """What the run folder lacks, and how to get it."""
+    again = f"`elboroom evaluate {run.shown or run.path.resolve().name}` writes them."
+    if run.status in ("missing", "pending", "failed") and run.evaluation is None:
+        return []
+    if run.evaluation is None:
+        return [f"No scores, codes and pictures yet: {again}"]
+    lines = [] if run.scores else [f"No scores: {again}"]
+    codes, shown = run.tensors("codes-test"), run.tensors("pictures")
+    if not codes:
+        lines.append(f"No codes of the test data (codes-test.safetensors): {again}")
+    elif "labels" not in codes:
+        lines.append("The data has no labels: codes are drawn in one colour.")
+    if not shown:
+        lines.append(f"No pictures (vectors have none); for image data {again}")
+    if not run.tensors("examples"):
+        lines.append(f"No scores per example (examples.safetensors): {again}")
+    return lines
+
+
+def pictures(run: RunFolder) -> Iterator[Picture]:
+    """Every figure that the run's files allow, in the order of the page."""
+    shown, codes, examples = run.tensors("pictures"), run.tensors("codes-test"), run.tensors("examples")
+    rates = examples.get("rate-by-dimension")
+    yield from _reconstructions(shown)
+    yield from _samples(shown, run.is_point)
+    yield from _manifold(shown)
+    yield from _latent(codes)
+    yield from _rates(rates)
+    yield from _histograms(codes, run.is_point)
+    yield from _traversals(shown, rates)
+    yield from _interpolations(shown)
+
+
+def _picture(name: str, figure: Figure, alt: str, caption: str) -> Picture:
+    return Picture(name=name, png=figures.png(figure), alt=alt, caption=caption)
+
+
+def _is_images(array: np.ndarray | None, ndim: int) -> bool:
+    return array is not None and array.ndim == ndim and array.size > 0
+
+
+def _reconstructions(shown: dict[str, np.ndarray]) -> Iterator[Picture]:
+    originals, again = shown.get("originals"), shown.get("reconstructions")
+    if _is_images(originals, 4) and _is_images(again, 4):
+        caption = "Reconstructions: test images as the model saw them, each above its reconstruction."
+        yield _picture("reconstructions", figures.pairs(originals, again), "Test images and reconstructions", caption)
+
+
+def _samples(shown: dict[str, np.ndarray], is_point: bool) -> Iterator[Picture]:
+    """σ = 1 first, then the fitted density, then wider draws."""
+    names = [n for n in shown if n.startswith("samples-") and _is_images(shown[n], 4)]
+    for name in sorted(names, key=lambda n: (n != "samples-1", n != "samples-fitted", len(n), n)):
+        scale = name.removeprefix("samples-")
+        caption = f"Samples: decoded z ~ N(0, {scale}² I)."
+        if scale == "1":
+            source = "z ~ N(0, I), though this model has no prior" if is_point else "draws from the prior, z ~ N(0, I)"
+            caption = f"Samples: decoded {source}."
+        if scale == "fitted":
+            caption = "Samples: z from a Gaussian fitted to the test codes, fair to codes that do not follow the prior."
+        yield _picture(name, figures.grid(shown[name], width=470), caption.rstrip("."), caption)
+
+
+def _manifold(shown: dict[str, np.ndarray]) -> Iterator[Picture]:
+    manifold = shown.get("manifold")
+    if _is_images(manifold, 5):
+        caption = "Manifold: decoded grid of equally spaced quantiles of the prior in the two latent dimensions."
+        figure = figures.rows(manifold, width=760, gap=0 if manifold.shape[-1] > 12 else 1)
+        yield _picture("manifold", figure, "Decoded grid over the two latent dimensions", caption)
+
+
+def _latent(codes: dict[str, np.ndarray]) -> Iterator[Picture]:
+    """The codes in the plane, directly or by principal components."""
+    z = codes.get("z")
+    if z is None or z.ndim != 2 or z.shape[1] < 2:
+        return
+    labels = codes.get("labels")
+    finite = np.isfinite(z).all(axis=1)
+    lost = f" {(~finite).sum():,} codes are not finite and not drawn." if not finite.all() else ""
+    if finite.sum() < 3:
+        return
+    keep = np.flatnonzero(finite)[:DRAWN]
+    points, names, what = z[keep], ("z₁", "z₂"), "Codes: z of the test data, as it is (two dimensions)."
+    if z.shape[1] > 2:
+        points, explained = figures.pca(z[keep])
+        names = tuple(f"component {i + 1} ({e:.0%} of variance)" for i, e in enumerate(explained))
+        what = (
+            f"Codes: first two principal components of z ({z.shape[1]} dimensions), which explain "
+            f"{explained.sum():.0%} of the variance; classes that overlap here may be apart in the others."
+        )
+    coloured = labels is not None and len(labels) == len(z)
+    figure = figures.scatter(points, labels[keep] if coloured else None, names)
+    caption = f"{what} {len(keep):,} codes{', coloured by class' if coloured else ''}.{lost}"
+    yield _picture("latent", figure, "Scatter plot of test codes", caption)
+
+
+def _histograms(codes: dict[str, np.ndarray], is_point: bool) -> Iterator[Picture]:
+    z = codes.get("z")
+    if z is None or z.ndim != 2 or not z.size:
+        return
+    first = f" (the first {SHOWN} of {z.shape[1]})" if z.shape[1] > SHOWN else ""
+    prior = "N(0, 1), for scale: this model has no prior" if is_point else "the prior N(0, 1)"
+    caption = f"Codes by dimension{first}: z over the test data; line: {prior}."
+    yield _picture("histograms", figures.histograms(z, SHOWN), "Histograms of the codes by dimension", caption)
+
+
+def _rates(rates: np.ndarray | None) -> Iterator[Picture]:
+    if rates is None or rates.ndim != 1 or not rates.size:
+        return
+    used = int((rates > THRESHOLD).sum())
+    caption = f"Rate by dimension: {used} of {len(rates)} carry more than {THRESHOLD} nats (dashed line)."
+    yield _picture("rate", figures.bars(rates, THRESHOLD), "Rate of each latent dimension", caption)
+
+
+def _traversals(shown: dict[str, np.ndarray], rates: np.ndarray | None) -> Iterator[Picture]:
+    moved = shown.get("traversals")
+    if not _is_images(moved, 5):
+        return
+    by_rate = rates is not None and rates.shape == moved.shape[:1]
+    order = np.argsort(-np.nan_to_num(rates), kind="stable") if by_rate else np.arange(len(moved))
+    order = order[:SHOWN]
+    labels = [f"dim {j}" + (f"  {rates[j]:.2f} nats" if by_rate else "") for j in order]
+    values = shown.get("traversal-values")
+    known = values is not None and len(values) == moved.shape[1]
+    columns = [tables.number(v, 1) for v in values.tolist()] if known else []
+    shown_of = f"{len(order)} of {len(moved)} dimensions" if len(order) < len(moved) else "each dimension"
+    caption = f"Traversals: {shown_of} moved, the others at zero; rows {'by falling rate' if by_rate else 'in order'}."
+    width = min(1080, 72 * moved.shape[1])
+    yield _picture("traversals", figures.rows(moved[order], labels, columns, width=width), "Latent traversals", caption)
+
+
+def _interpolations(shown: dict[str, np.ndarray]) -> Iterator[Picture]:
+    lines = shown.get("interpolations")
+    if _is_images(lines, 5):
+        caption = "Interpolations: straight lines between the codes of pairs of test images."
+        width = min(1000, 72 * lines.shape[1])
+        yield _picture(
+            "interpolations", figures.rows(lines, width=width), "Interpolations between test images", caption
+        )
+
+
+# ---- details ------------------------------------------------------------------------------------------------------
+
+
+def _details(run: RunFolder) -> Details:
+    title = f"{run.label}, seed {run.seed}"
+    config = yaml.safe_dump(to_dict(run.config), sort_keys=False, allow_unicode=True) if run.config else ""
+    return Details(
+        title=title,
+        folder=run.shown or run.path.resolve().name,
+        config=config,
+        environment=[(k, str(v)) for k, v in _dotted(run.environment).items() if k != "format"],
+        files=_files(run.path),
+        scores=tables.everything(run.scores),
+    )
+
+
+def _files(folder: Path) -> list[str]:
+    """The files of a run with their sizes; the page itself and its figures are left out."""
+    found = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    kept = [p for p in found if p.relative_to(folder).parts[0] != "figures" and p.name != "report.html"]
+    return [f"{p.relative_to(folder).as_posix()}  {_bytes(p.stat().st_size)}" for p in kept]
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -1,0 +1,111 @@
+"""What a study leaves for good: page, figures, ledger, scores per example, and small weights."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from elboroom import runs
+from elboroom.errors import InputError
+from elboroom.report import report
+from elboroom.training.checkpoint import replace_text
+
+FORMAT = 1
+LARGEST_WEIGHTS = 4_000_000  # bytes; larger ones stay in the run folder
+SMALL_FILES = ("config.yaml", "environment.json", "state.json", "metrics.jsonl", "timing.jsonl", "scores.json")
+
+
+def collect(study: Path, out: Path, command: str) -> dict[str, Any]:
+    """Copy what is worth keeping of a study into ``out``, with a ledger that says how each number came about.
+
+    Args:
+        study: a study's folder, trained and evaluated.
+        out: the folder to write, new or an older version of the same study, which is replaced.
+        command: what was typed to obtain the study.
+
+    Returns:
+        The ledger, also written as ledger.json: per run its command, seed, commit, machine, data hashes and seconds.
+    """
+    content = _read(study)
+    if (out / "ledger.json").exists():
+        shutil.rmtree(out)
+    elif out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: holds something else than results. Choose another folder (--out).")
+    out.mkdir(parents=True, exist_ok=True)
+    first = min(run["axes"].get("seed", 0) for run in content["runs"])
+    rows = [_keep(study, out, run, weights=run["axes"].get("seed", 0) == first) for run in content["runs"]]
+    for name in ("study.json", "study.yaml"):
+        shutil.copyfile(study / name, out / name)
+    shutil.copyfile(report([study]), out / "report.html")
+    ledger = {"format": FORMAT, "study": content["name"], "command": command, "written": _today(), "runs": rows}
+    replace_text(out / "ledger.json", json.dumps(ledger, indent=1) + "\n")
+    return ledger
+
+
+def _read(study: Path) -> dict[str, Any]:
+    try:
+        return json.loads((study / "study.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        raise InputError(f"{study}: no study folder (no whole study.json). Run `elboroom study` first.") from None
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def _keep(study: Path, out: Path, run: dict[str, Any], weights: bool) -> dict[str, Any]:
+    """One run's small files, scores per example as float32, and its weights where they are small; its ledger row."""
+    source, target = study / run["folder"], out / "runs" / run["folder"]
+    target.mkdir(parents=True, exist_ok=True)
+    for name in SMALL_FILES:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+    row = {**run, "folder": f"runs/{run['folder']}"}
+    if run["status"] == "done":
+        opened = runs.load(source, trust=True)
+        _keep_examples(opened, target)
+        row |= {"checkpoint": opened.checkpoint_hash, "weights": weights and _keep_weights(opened, target)}
+    return row | _circumstances(source)
+
+
+def _keep_examples(run: runs.Run, target: Path) -> None:
+    path = run.evaluation / "examples.safetensors"
+    if path.exists():
+        values = {k: v.to(torch.float32) for k, v in load_file(path).items()}
+        save_file(values, target / "examples.safetensors", metadata={"format": str(FORMAT)})
+
+
+def _keep_weights(run: runs.Run, target: Path) -> bool:
+    name = {"raw": "model", "average": "average"}[run.weights]
+    source = run.store.path(run.step) / f"{name}.safetensors"
+    small = source.stat().st_size <= LARGEST_WEIGHTS
+    if small:
+        shutil.copyfile(source, target / "weights.safetensors")
+    return small
+
+
+def _circumstances(run: Path) -> dict[str, Any]:
+    """Commit, machine, data and seconds of a run, as its own files say."""
+    result: dict[str, Any] = {}
+    if (run / "environment.json").exists():
+        environment = json.loads((run / "environment.json").read_text())
+        result |= {k: environment[k] for k in ("commit", "machine", "device", "threads", "precision", "versions", "data")}
+    if (run / "timing.jsonl").exists():
+        lines = [json.loads(line) for line in (run / "timing.jsonl").read_text().splitlines()]
+        result["seconds"] = round(sum(_sessions(lines)), 1)
+    return result
+
+
+def _sessions(lines: list[dict[str, Any]]) -> list[float]:
+    """Seconds of each session of a run: they start anew when it is resumed."""
+    last: list[float] = []
+    for line in lines:
+        if last and line["seconds"] >= last[-1]:
+            last[-1] = line["seconds"]
+        else:
+            last.append(line["seconds"])
+    return last

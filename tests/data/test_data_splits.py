@@ -1,0 +1,125 @@
+"""Divisions are fixed for the data, disjoint, and as large as they were asked to be."""
+
+import hashlib
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+
+from elboroom.config.data import Data as Config
+from elboroom.data import CATALOG, describe, load
+from elboroom.data.splits import permutation
+from elboroom.errors import InputError
+from elboroom.numerics import Randomness
+
+
+def rows_of(**settings):
+    return {name: s.rows.tolist() for name, s in load(Config(name="digits", **settings)).splits().items()}
+
+
+def disjoint(rows):
+    every = list(chain(*rows.values()))
+    return len(every) == len(set(every))
+
+
+def test_official_digits_stand_for_good():
+    rows = rows_of()
+    assert {name: len(r) for name, r in rows.items()} == {"train": 1_297, "valid": 200, "test": 300}
+    assert disjoint(rows) and sorted(chain(*rows.values())) == list(range(1_797))
+    digest = hashlib.sha256(np.array(rows["valid"] + rows["test"], np.int64).tobytes()).hexdigest()
+    assert digest[:16] == "26d0bf0c4ec718f9"
+
+
+def test_digits_are_of_unit_interval_and_ten_classes():
+    data = load(Config(name="digits"))
+    x = data.train.batch(torch.arange(1_297)).x
+    assert data.shape == (1, 8, 8) and (data.values, data.grey) == ("unit-interval", "17 grey levels")
+    assert x.dtype == torch.float32 and x.min() == 0 and x.max() == 1
+    assert torch.equal(x * 16, (x * 16).round())
+    assert data.train.labels.unique().tolist() == list(range(10)) and data.classes == tuple("0123456789")
+
+
+def test_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    data, bunch = load(Config(name="digits")), load_digits()
+    batch = data.test.batch(torch.arange(300))
+    np.testing.assert_array_equal(batch.x[:, 0].numpy() * 16, bunch.images[data.test.rows.numpy()])
+    np.testing.assert_array_equal(batch.labels.numpy(), bunch.target[data.test.rows.numpy()])
+
+
+def test_permutation_is_pinned():
+    assert permutation(8, "test").tolist() == [2, 6, 5, 7, 4, 3, 0, 1]
+    assert sorted(permutation(1000, "valid")) == list(range(1000))
+    assert permutation(1000, "valid").tolist() != permutation(1000, "limit").tolist()
+
+
+def test_valid_is_fixed_by_the_data_set_and_not_by_the_seed():
+    a, b = rows_of(valid=500), rows_of(valid=500, seed=7, binarize="dynamic")
+    assert a == b and disjoint(a)
+    assert {name: len(r) for name, r in a.items()} == {"train": 997, "valid": 500, "test": 300}
+    assert a["test"] == rows_of()["test"]
+    assert rows_of(valid=200) == rows_of()
+
+
+def test_limit_takes_from_what_validation_leaves_and_larger_limits_contain_smaller_ones():
+    small, large = rows_of(valid=500, limit=10), rows_of(valid=500, limit=100)
+    assert len(small["train"]) == 10 and len(large["train"]) == 100
+    assert set(small["train"]) < set(large["train"]) < set(rows_of(valid=500)["train"])
+    assert small["valid"] == large["valid"] == rows_of(valid=500)["valid"]
+    assert rows_of(limit=10**6) == rows_of()
+
+
+def test_own_data_without_splits_give_a_sixth_for_test(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(60, 3)))
+    np.save(tmp_path / "other name.npy", np.random.default_rng(1).normal(size=(60, 3)))
+    one, other = (load(Config(path=str(tmp_path / name), valid=5)) for name in ("x.npy", "other name.npy"))
+    assert {name: len(s) for name, s in one.splits().items()} == {"train": 45, "valid": 5, "test": 10}
+    assert disjoint({name: s.rows.tolist() for name, s in one.splits().items()})
+    assert torch.equal(one.test.rows, other.test.rows)
+    assert one.test.rows_hash != other.test.rows_hash
+
+
+def test_rows_hash_follows_rows_and_pixels():
+    a, b = load(Config(name="digits")), load(Config(name="digits", valid=300))
+    assert a.train.rows_hash == load(Config(name="digits", binarize="dynamic", seed=3)).train.rows_hash
+    assert a.test.rows_hash == b.test.rows_hash and a.train.rows_hash != b.train.rows_hash
+    assert len(a.train.rows_hash) == 12 and a.to("cpu").train.rows_hash == a.train.rows_hash
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    train = load(Config(name="digits")).train
+    order = train.order(Randomness(0), 3)
+    assert order.dtype == torch.int64 and torch.equal(order.sort().values, torch.arange(1_297))
+    randomness = Randomness(0)
+    randomness("noise", 1)
+    assert torch.equal(order, train.order(randomness, 3))
+    assert not torch.equal(order, train.order(randomness, 4))
+    assert not torch.equal(order, train.order(Randomness(1), 3))
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_every_entry_is_whole(name):
+    entry = CATALOG[name]
+    assert "official" in entry.splits and entry.source and entry.licence
+    assert entry.files or entry.package
+    for remote in entry.files:
+        assert len(remote.sha256) == 64 and remote.bytes > 0
+        assert remote.urls and all(url.endswith(remote.name) for url in remote.urls)
+    assert len({remote.sha256 for e in CATALOG.values() for remote in e.files}) == sum(
+        len(e.files) for e in CATALOG.values()
+    )
+
+
+def test_described_without_files(tmp_path, monkeypatch):
+    monkeypatch.delenv("ELBOROOM_DATA", raising=False)
+    rows = {row.name: row for row in describe(tmp_path)}
+    assert rows["mnist"].where is None and rows["mnist"].bytes == 11_594_722
+    assert rows["mnist"].splits == {"official": (60_000, 0, 10_000)}
+    assert rows["digits"].where.is_dir()
+
+
+def test_nothing_of_an_unknown_name():
+    with pytest.raises(InputError, match="Did you mean 'digits'"):
+        load(Config(name="digit"))

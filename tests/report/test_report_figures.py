@@ -1,0 +1,102 @@
+"""Figures: every pixel whole, every function usable by hand, nothing hidden."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from synthetic_runs import metrics
+
+from elboroom.report import figures
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(figures.png(figure))).convert("RGB"))
+
+
+def test_images_are_enlarged_without_blur_white_on_black():
+    checker = np.indices((4, 4)).sum(axis=0).astype(np.uint8) % 2 * 255
+    picture = pixels(figures.grid(checker[None, None], columns=1, width=43))
+    assert picture.shape == (40, 40, 3)
+    np.testing.assert_array_equal(picture[5::10, 5::10, 0], checker)
+    assert set(np.unique(picture)) == {0, 255}
+
+
+def test_colours_stay_and_a_second_channel_is_ignored():
+    red = np.zeros((3, 2, 2), np.uint8)
+    red[0] = 255
+    assert figures.as_rgb(red)[0, 0].tolist() == [255, 0, 0]
+    assert figures.as_rgb(red[:2])[0, 0].tolist() == [255, 255, 255]
+    assert figures.as_rgb(np.full((1, 1, 1), 0.5))[0, 0].tolist() == [128, 128, 128]
+
+
+def test_rows_are_in_order():
+    shades = np.array([10, 90, 200], np.uint8)[:, None, None, None, None] * np.ones((1, 2, 1, 3, 3), np.uint8)
+    picture = pixels(figures.rows(shades, ["a", "b", "c"], ["-1", "+1"], width=200))
+    column = picture[:, -20, 0]
+    order = [int(np.flatnonzero(column == shade)[0]) for shade in (10, 90, 200)]
+    assert order == sorted(order)
+
+
+def test_pca_explains_the_variance():
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(500, 3)) * [3, 2, 1]
+    points, explained = figures.pca(codes)
+    assert points.shape == (500, 2)
+    np.testing.assert_allclose(explained, [9 / 14, 4 / 14], atol=0.05)
+
+
+def test_mean_of_seeds_is_taken_where_all_have_a_point():
+    lines = [(np.array([1.0, 2, 3]), np.array([1.0, 2, 3])), (np.array([1.0, 2]), np.array([3.0, 4]))]
+    x, y = figures._mean(lines)
+    assert (x.tolist(), y.tolist()) == ([1, 2], [2, 3])
+
+
+def test_a_step_inside_an_epoch_has_its_place_on_the_axis():
+    history = [
+        {"split": "train", "step": 5, "epoch": 0, "loss": 3.0},
+        {"split": "train", "step": 10, "epoch": 1, "loss": 2.0},
+        {"split": "test", "step": 10, "epoch": 1, "loss": 2.5},
+    ]
+    x, y = figures._points(history, "loss", evaluated=False)
+    assert (x.tolist(), y.tolist()) == ([0.5, 1.0], [3.0, 2.0])
+
+
+def test_curves_have_a_panel_a_quantity_and_mark_nan():
+    history = metrics(0, point=False, epochs=4, noise=0.4)
+    broken = [*history, {"split": "train", "step": 60, "loss": float("nan")}]
+    figure = figures.curves({"vae $1$": [history, history], "hot": [broken]})
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
+    assert [t.split(",")[0].split(" (")[0] for t in titles] == [
+        "loss",
+        "distortion",
+        "rate",
+        "accuracy on sampled z",
+        "accuracy on the mean code",
+    ]
+    assert any(line.get_marker() == "X" for line in figure.axes[0].lines)
+    assert figures.png(figure)
+
+
+def test_a_quantity_that_never_moves_draws_without_a_warning():
+    still = [{"split": "test", "step": 10 * e, "epoch": e, "active-units": 20} for e in range(1, 12)]
+    assert figures.png(figures.curves({"vae": [still]}))
+
+
+@pytest.mark.parametrize("labels", [None, np.arange(40) % 3, np.arange(40) % 30, np.linspace(0, 1, 40), np.arange(40)])
+def test_scatter_takes_any_labels(labels):
+    points = np.random.default_rng(0).normal(size=(40, 2))
+    assert figures.png(figures.scatter(points, labels))
+
+
+def test_bars_and_histograms_live_with_nan():
+    assert figures.png(figures.bars(np.array([1.0, np.nan, np.inf, 0.01])))
+    codes = np.random.default_rng(0).normal(size=(50, 3))
+    codes[:, 1] = np.nan
+    assert figures.png(figures.histograms(codes))
+
+
+def test_save_makes_the_folder(tmp_path):
+    path = figures.save(figures.bars(np.ones(3)), tmp_path / "a" / "b.png")
+    assert path.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,228 @@
+"""The page: whole, self-contained, and honest about what is missing."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from synthetic_runs import AUTOENCODER, config, save, score, write_run, write_study
+
+from elboroom.errors import InputError
+from elboroom.report import figures, report
+from elboroom.report.folders import read_run
+
+BLANK = figures.png(figures.bars(np.ones(2)))
+PICTURES = ["reconstructions", "samples-1", "samples-fitted", "samples-3", "latent", "rate", "histograms", "traversals"]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Figures of many axes are not drawn and none is rendered: for tests of the words around them."""
+    monkeypatch.setattr(figures, "png", lambda figure: BLANK)
+    monkeypatch.setattr(figures, "curves", lambda histories: None)
+    monkeypatch.setattr(figures, "histograms", lambda codes, limit: None)
+
+
+def text(html: str) -> str:
+    """What a reader sees, without pictures and markup."""
+    html = re.sub(r"<style>.*?</style>|base64,[^\"]*", "", html, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+
+
+def bold(html: str) -> list[str]:
+    return re.findall(r"<td class=\"n\"><b>([^<]*)</b>", html)
+
+
+def test_every_run_appears_whatever_became_of_it(html):
+    for name in ("vae", "mu-vae", "beta-vae", "autoencoder", "gaussian", "hot", "late"):
+        assert re.search(rf"<th scope=\"row\">{name}<", html)
+    seen = text(html)
+    assert "diverged at step 47: rate is not finite" in seen
+    assert "stopped after epoch 6 of 10" in seen
+    assert "not run yet" in seen
+
+
+def test_the_page_needs_nothing_else(html):
+    assert "http://" not in html
+    assert "https://" not in html
+    assert all(src.startswith("data:image/png;base64,") for src in re.findall(r"src=\"([^\"]{0,30})", html))
+    assert all(href.startswith("#") for href in re.findall(r"href=\"([^\"]*)", html))
+    assert "<script" not in html
+    assert all(re.findall(r"<img [^>]*alt=\"([^\"]*)\"", html))
+
+
+def test_rows_of_another_protocol_stand_apart_with_the_reason(html):
+    seen = text(html)
+    assert "Not ranked with the first table: binarization" in seen
+    assert "likelihood (“gaussian, variance 1” here, “bernoulli” there)" in seen
+    first, second = re.findall(r"<table>.*?</table>", html, flags=re.DOTALL)[:2]
+    assert bold(first)
+    assert not bold(second)
+
+
+def test_a_plain_autoencoder_has_no_rate_and_no_likelihood(html):
+    row = re.search(r"<th scope=\"row\">autoencoder.*?</tr>", html, flags=re.DOTALL).group()
+    assert row.count("—") == 4
+    assert "no rate, hence no bound and no likelihood" in text(html)
+
+
+def test_order_and_content_of_the_page(html):
+    places = [html.index(f">{heading}</h2>") for heading in ("Scores", "Training", "Models", "Details")]
+    assert places == sorted(places)
+    seen = text(html)
+    for words in (
+        "Which objective keeps codes informative?",
+        "commit 0123abc",
+        "digits, test split, 300 examples; binarization dynamic, seed 0; likelihood bernoulli",
+        "importance sampling, 1,000 samples",
+        "β = 4",
+        "no bound on log p(x)",
+        "published Author (2020), table 1",
+        "first two principal components of z (6 dimensions)",
+        "Manifold",
+        "elboroom train study/vae/seed-0/config.yaml",
+        "median of 31.0 effective samples",
+    ):
+        assert words in seen
+
+
+def test_figures_lie_in_the_folders(demo, html):
+    made = {p.stem for p in (demo / "vae/seed-1/figures").glob("*.png")}
+    assert made == {*PICTURES, "interpolations", "curves"}
+    assert (demo / "figures/curves.png").is_file()
+    assert "manifold" in {p.stem for p in (demo / "beta-vae/seed-0/figures").glob("*.png")}
+    assert "rate" not in {p.stem for p in (demo / "autoencoder/seed-0/figures").glob("*.png")}
+
+
+def test_names_are_escaped(quick, tmp_path):
+    name = "<script>alert(1)</script>"
+    write_run(tmp_path / "a" / "seed-0", images=False)
+    entry = {"variant": name, "axes": {"seed": 0}, "folder": "a/seed-0", "status": "failed", "error": "<b>no</b> & so"}
+    study = write_study(tmp_path, [], name=name, description=name, runs=[entry])
+    html = report([study]).read_text()
+    assert "<script" not in html
+    assert "<b>no</b>" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert "failed: &lt;b&gt;no" in html
+
+
+def test_nan_is_shown(quick, tmp_path):
+    run = write_run(tmp_path / "vae", scores=[score("elbo", float("nan"), stderr=float("nan"))], images=False)
+    assert "NaN" in text(report([run]).read_text())
+
+
+def test_a_run_without_evaluation_says_how_to_get_it(quick, tmp_path):
+    run = write_run(tmp_path / "vae", state={"status": "running", "epoch": 3}, evaluated=False)
+    (run / "state.json").write_text('{"format": 1, "status": "running", "step": 0, "epoch": 0}')
+    seen = text(report([run]).read_text())
+    assert "still running after epoch 3 of 10" in seen
+    assert "None of these runs has scores yet" in seen
+    assert "elboroom evaluate vae" in seen
+    assert (run / "figures/curves.png").is_file()
+
+
+def test_vector_data_without_labels(quick, tmp_path):
+    run = write_run(tmp_path / "vectors", images=False, labels=False)
+    seen = text(report([run]).read_text())
+    assert "No pictures (vectors have none)" in seen
+    assert "no labels" in seen
+    assert "coloured by class" not in seen
+
+
+@pytest.mark.parametrize(
+    "gone",
+    ["config.yaml", "state.json", "environment.json", "metrics.jsonl", "timing.jsonl", "scores.json", "evaluation"],
+)
+def test_any_missing_piece_leaves_a_page(quick, tmp_path, gone):
+    run = write_run(tmp_path / "vae", images=False)
+    shutil.rmtree(run / gone) if (run / gone).is_dir() else (run / gone).unlink()
+    assert "vae" in text(report([run]).read_text())
+
+
+@pytest.mark.parametrize("name", ["pictures", "codes-test", "examples"])
+def test_a_torn_array_file_leaves_a_page(quick, tmp_path, name):
+    run = write_run(tmp_path / "vae", images=False)
+    (run / f"evaluation/step-130/{name}.safetensors").write_bytes(b"\x10")
+    assert "elboroom evaluate vae" in text(report([run]).read_text())
+
+
+def test_torn_lines_and_foreign_values_in_metrics(tmp_path):
+    run = write_run(tmp_path / "vae", evaluated=False)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"split": "test", "step": 143, "epoch": 11, "loss": NaN, "rate": Infinity}\n{"split": "tr')
+    seen = text(report([run]).read_text())
+    assert "1 line of metrics.jsonl cannot be read" in seen
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "state.json", "scores.json", "environment.json"])
+def test_unreadable_files_are_told(quick, tmp_path, name):
+    run = write_run(tmp_path / "vae", images=False)
+    (run / name).write_text("{: [")
+    (run / "evaluation/step-130/scores.json").unlink()
+    assert name in text(report([run]).read_text())
+
+
+def test_codes_that_are_not_finite_are_counted(quick, tmp_path):
+    run = write_run(tmp_path / "vae", images=False)
+    z = np.random.default_rng(0).normal(size=(50, 3))
+    z[:7] = np.nan
+    save(run / "evaluation/step-130/codes-test.safetensors", {"z": z, "labels": np.arange(50) % 3})
+    assert "7 codes are not finite" in text(report([run]).read_text())
+
+
+def test_one_latent_dimension_and_an_autoencoder(tmp_path):
+    run = write_run(tmp_path / "ae", config(**AUTOENCODER), latent=1)
+    assert "this model has no prior" in text(report([run]).read_text())
+
+
+@pytest.mark.parametrize(("make", "told"), [(True, "neither a run nor a study"), (False, "no such folder")])
+def test_a_folder_that_is_neither_is_refused(tmp_path, make, told):
+    folder = tmp_path / "photos"
+    if make:
+        folder.mkdir()
+    with pytest.raises(InputError, match=told):
+        report([folder])
+    with pytest.raises(InputError, match="no folder"):
+        report([])
+
+
+def test_runs_side_by_side_under_their_names(quick, tmp_path):
+    """Equal names with other configurations are told apart by folder; other seeds are one row."""
+    write_run(tmp_path / "one", config(), images=False, seed=0)
+    write_run(tmp_path / "two", config(), images=False, seed=1)
+    page = report([tmp_path / "one", tmp_path / "two"], tmp_path / "pages" / "x.html", title="Two")
+    assert page == tmp_path / "pages" / "x.html"
+    html = page.read_text()
+    assert "<h1>Two</h1>" in html
+    assert re.search(r"<th scope=\"row\">vae<.*?<td class=\"n\">2</td>", html, flags=re.DOTALL)
+    write_run(tmp_path / "two", config(objective={"kind": "elbo", "beta": 4}), images=False, seed=1)
+    html = report([tmp_path / "one", tmp_path / "two"]).read_text()
+    assert re.search(r"<th scope=\"row\">one<", html)
+    assert re.search(r"<th scope=\"row\">two<", html)
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_a_listed_folder_outside_the_study_is_not_read(quick, tmp_path):
+    write_run(tmp_path / "outside", images=False)
+    entry = {"variant": "sly", "axes": {"seed": 0}, "folder": "../outside", "status": "done", "error": None}
+    study = write_study(tmp_path / "study", [], runs=[entry])
+    seen = text(report([study]).read_text())
+    assert "lies outside" in seen
+    assert not (tmp_path / "outside/figures").exists()
+
+
+def test_time_adds_up_over_a_resumed_run(tmp_path):
+    run = write_run(tmp_path / "vae", evaluated=False)
+    seconds = [10, 20, 5, 12]
+    (run / "timing.jsonl").write_text("".join(json.dumps({"seconds": s}) + "\n" for s in seconds))
+    assert read_run(run).seconds == 32
+
+
+def test_the_report_never_loads_torch():
+    code = (
+        "import sys, elboroom.report; assert 'torch' not in sys.modules; assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
