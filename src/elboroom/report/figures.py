@@ -150,7 +150,15 @@ def _points(history: History, name: str, evaluated: bool) -> tuple[np.ndarray, n
     rows = [r for r in history if (r.get("split") != "train") == evaluated and isinstance(r.get(key), int | float)]
     per_epoch = _steps_per_epoch(history)
     x = [r["step"] / per_epoch if per_epoch and "step" in r else r.get("epoch", i + 1) for i, r in enumerate(rows)]
-    return np.asarray(x, dtype=float), np.asarray([r[key] for r in rows], dtype=float)
+    y = np.asarray([r[key] for r in rows], dtype=float)
+    return np.asarray(x, dtype=float), y * _percent(history, name, key)
+
+
+def _percent(history: History, name: str, key: str) -> float:
+    """100 where training logs a fraction of what evaluation gives in percent."""
+    evaluated = [r[name] for r in history if isinstance(r.get(name), int | float)]
+    mine = [r[key] for r in history if isinstance(r.get(key), int | float)]
+    return 100.0 if key != name and max(mine, default=0) <= 1 < max(evaluated, default=0) else 1.0
 
 
 def _steps_per_epoch(history: History) -> float | None:
@@ -190,7 +198,8 @@ def _legend(figure: Figure, variants: list[str]) -> None:
         Line2D([], [], color=INK, linewidth=1.7),
     ]
     labels = [*(v if len(v) < 40 else v[:38] + "…" for v in variants), "training", "validation or test"]
-    columns = min(len(labels), 6)
+    lines = math.ceil(sum(len(v) + 9 for v in labels) / (44 * figure.get_figwidth() / 3.4))
+    columns = math.ceil(len(labels) / lines)
     figure.legend(
         handles, [_safe(v) for v in labels], loc="outside lower center", ncols=columns, frameon=False, fontsize=8
     )

@@ -25,7 +25,7 @@ SHOWN = 20
 DRAWN = 4000
 """Codes that a scatter plot shows at most."""
 THRESHOLD = 0.1
-"""Nats of rate under which a dimension is drawn as hardly used."""
+"""Nats of rate under which a dimension is drawn as hardly used, and a whole code is called collapsed."""
 NO_RATE = "a plain autoencoder's code is a point: no rate, hence no bound and no likelihood"
 
 
@@ -155,7 +155,7 @@ def entry(run: RunFolder) -> Entry:
         seed=run.seed,
         seconds=run.seconds,
         about=about(run),
-        warnings=tuple(warnings(run)),
+        warnings=(*warnings(run), *collapse(run)),
         absent=absent(run),
         data=run.data,
         facts={**_dotted(to_dict(run.config) if run.config else {}), **run.axes, "variant": run.variant},
@@ -205,13 +205,19 @@ def warnings(run: RunFolder) -> list[str]:
     return lines
 
 
+def collapse(run: RunFolder) -> list[str]:
+    """A sentence where the codes carry next to nothing."""
+    rates = [s.value for s in run.scores if s.name == "rate"]
+    return [f"collapsed: the codes carry {rates[-1]:.2g} nats"] if rates and rates[-1] < THRESHOLD else []
+
+
 def absent(run: RunFolder) -> dict[str, str]:
     """Why a score is not there, by its name; under "" the reason for all others."""
     reasons = {}
     if run.status in ("diverged", "failed", "missing", "pending") and not run.scores:
         return {"": f"{run.status}: nothing to evaluate"}
     if run.is_point:
-        reasons = dict.fromkeys(("elbo", "rate", "nll", "grey-bce", "active-units"), NO_RATE)
+        reasons = dict.fromkeys(("elbo", "rate", "nll", "bound/grey-bce"), NO_RATE)
     if not run.scores:
         return {**reasons, "": "not evaluated yet: run `elboroom evaluate` on its folder"}
     if run.config and run.config.companion is None:
@@ -309,7 +315,7 @@ def _section(label: str, runs: list[RunFolder], run: RunFolder, made: list[Pictu
         anchor=f"variant-{index}",
         title=f"{label}, seed {run.seed}" if len(runs) > 1 else label,
         facts=[f for f in (about(run), sampling_quality(run), *_remarks(run)) if f],
-        warnings=warnings(run),
+        warnings=[*warnings(run), *collapse(run)],
         pictures=made,
         missing=[*run.problems, *missing(run)],
     )
@@ -332,10 +338,11 @@ def sampling_quality(run: RunFolder) -> str:
     counts = run.tensors("examples").get("effective-samples")
     if counts is None or not counts.size:
         return ""
-    low = float((counts < 2).mean())
+    few = float((counts < tables.FEW).mean())
+    verdict = "; where they are few the NLL is a loose upper bound" if few else ""
     return (
         f"importance sampling of the likelihood: median of {np.median(counts):,.1f} effective samples an image, "
-        f"under 2 in {low:.1%} of the images (few: the NLL is an upper bound that is still loose)"
+        f"under {tables.FEW} in {few:.0%} of the images{verdict}"
     )
 
 
@@ -399,9 +406,13 @@ def _samples(shown: dict[str, np.ndarray], is_point: bool) -> Iterator[Picture]:
     names = [n for n in shown if n.startswith("samples-") and _is_images(shown[n], 4)]
     for name in sorted(names, key=lambda n: (n != "samples-1", n != "samples-fitted", len(n), n)):
         scale = name.removeprefix("samples-")
-        caption = f"Samples: decoded z ~ N(0, {scale}² I)."
+        caption = f"Samples: decoded z ~ N(0,\u00a0{scale}²\u00a0I)."
         if scale == "1":
-            source = "z ~ N(0, I), though this model has no prior" if is_point else "draws from the prior, z ~ N(0, I)"
+            source = (
+                "z ~ N(0,\u00a0I), though this model has no prior"
+                if is_point
+                else "draws from the prior, z ~ N(0,\u00a0I)"
+            )
             caption = f"Samples: decoded {source}."
         if scale == "fitted":
             caption = "Samples: z from a Gaussian fitted to the test codes, fair to codes that do not follow the prior."
