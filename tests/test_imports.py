@@ -79,7 +79,7 @@ LOADED = "print('LOADED', sorted({'torch', 'sklearn', 'matplotlib'} & set(sys.mo
 HELP = """
 import sys
 from elboroom import cli
-sys.argv = ["elboroom", *{arguments}]
+sys.argv = ["elboroom", *ARGUMENTS]
 try:
     cli.main()
 except SystemExit as end:
@@ -89,7 +89,7 @@ except SystemExit as end:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]], ids=" ".join)
 def test_help_does_not_import_torch(arguments):
-    out = run_python(HELP.format(arguments=arguments))
+    out = run_python(HELP.replace("ARGUMENTS", repr(arguments)))
     assert "usage" in out
     assert "LOADED []" in out
 

@@ -82,7 +82,7 @@ def test_whose_score_it_is_does_not_matter(change):
     assert HELD.comparable() == other.comparable()
 
 
-@pytest.mark.parametrize("value", [-93.42, 0.1 + 0.2, 1e-300, math.inf, -math.inf, 5])
+@pytest.mark.parametrize("value", [-93.42, 0.1 + 0.2, 1e-300, math.inf, -math.inf])
 def test_dump_and_load(tmp_path, value):
     path = tmp_path / "scores.json"
     written = [score(value), dataclasses.replace(score(value, beta=4.0), stderr=None)]

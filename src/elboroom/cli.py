@@ -422,7 +422,7 @@ def seconds(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-class stopping:  # noqa: N801 - a context manager, used like a function
+class stopping:
     """SIGINT, SIGTERM and the budget ask the training to stop after its step; a second signal ends it at once."""
 
     def __init__(self, budget: str | None) -> None:

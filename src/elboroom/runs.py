@@ -50,7 +50,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {"format": FORMAT, "status": "new"}
     except json.JSONDecodeError:
-        raise InputError(f"{folder / 'state.json'}: torn or edited. `elboroom resume {folder}` writes it anew.") from None
+        raise InputError(
+            f"{folder / 'state.json'}: torn or edited. `elboroom resume {folder}` writes it anew."
+        ) from None
 
 
 def write_environment(folder: Path, runtime: Runtime, data: Data) -> None:
@@ -271,4 +273,3 @@ def _gather(parts: Any) -> Array:
 def _step_number(name: str) -> int | None:
     digits = name.removeprefix("step-")
     return int(digits) if digits.isdigit() else None
-

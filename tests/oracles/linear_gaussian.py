@@ -51,7 +51,9 @@ class LinearGaussian:
         return float((shift**2 / (2 * self.posterior_variance)).sum())
 
 
-def linear_gaussian(dims: int = 6, latent: int = 3, variance: float = 0.25, shift: float = 0.0) -> LinearGaussian:
+def linear_gaussian(
+    dims: int = 6, latent: int = 3, variance: float = 0.25, shift: float = 0.0, dtype: torch.dtype = torch.float32
+) -> LinearGaussian:
     """Its encoder gives the exact posterior, moved by ``shift`` in every latent."""
     generator = torch.Generator().manual_seed(3)
     columns, _ = torch.linalg.qr(torch.randn(dims, latent, generator=generator, dtype=torch.float64))
@@ -61,12 +63,12 @@ def linear_gaussian(dims: int = 6, latent: int = 3, variance: float = 0.25, shif
     to_mean = posterior_variance[:, None] * weight.T / variance
     encoder = GaussianPosterior(mlp.Encoder((dims,), hidden=()), latent)
     decoder = GaussianLikelihood(mlp.Decoder(latent, (dims,), hidden=()), (dims,), variance=variance, mean="identity")
+    model = VAE(encoder, NormalPrior(latent), decoder).to(dtype).eval()
     with torch.no_grad():
         encoder.head.weight.copy_(torch.cat([to_mean, torch.zeros_like(to_mean)]))
         encoder.head.bias.copy_(torch.cat([shift - to_mean @ bias, posterior_variance.log()]))
         decoder.head[0].weight.copy_(weight)
         decoder.head[0].bias.copy_(bias)
-    model = VAE(encoder, NormalPrior(latent), decoder).eval()
     return LinearGaussian(model, weight, bias, variance, posterior_variance)
 
 

@@ -64,7 +64,7 @@ def test_a_step_inside_an_epoch_has_its_place_on_the_axis():
 
 
 def test_accuracy_in_training_takes_the_unit_of_evaluation():
-    rows = [{"split": "train", "step": 1, "epoch": 1, "companion/accuracy": 0.5}]
+    rows = [{"split": "train", "step": 1, "epoch": 1, "companion/accuracy": 50.0}]
     rows += [{"split": "test", "step": 1, "epoch": 1, "accuracy/z": 60.0}]
     assert figures._points(rows, "accuracy/z", evaluated=False)[1].tolist() == [50.0]
 

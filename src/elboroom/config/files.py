@@ -39,7 +39,9 @@ def parse_yaml(text: str, source: str) -> Any:
         return content
     except yaml.constructor.ConstructorError as error:
         if "python/" in str(error):
-            raise InputError(f"{source}: it asks for code to be run ({error.problem}); write plain values only.") from None
+            raise InputError(
+                f"{source}: it asks for code to be run ({error.problem}); write plain values only."
+            ) from None
         raise InputError(f"{source}: {error.problem or error}. Mend that line.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -151,14 +151,7 @@ def _points(history: History, name: str, evaluated: bool) -> tuple[np.ndarray, n
     per_epoch = _steps_per_epoch(history)
     x = [r["step"] / per_epoch if per_epoch and "step" in r else r.get("epoch", i + 1) for i, r in enumerate(rows)]
     y = np.asarray([r[key] for r in rows], dtype=float)
-    return np.asarray(x, dtype=float), y * _percent(history, name, key)
-
-
-def _percent(history: History, name: str, key: str) -> float:
-    """100 where training logs a fraction of what evaluation gives in percent."""
-    evaluated = [r[name] for r in history if isinstance(r.get(name), int | float)]
-    mine = [r[key] for r in history if isinstance(r.get(key), int | float)]
-    return 100.0 if key != name and max(mine, default=0) <= 1 < max(evaluated, default=0) else 1.0
+    return np.asarray(x, dtype=float), y
 
 
 def _steps_per_epoch(history: History) -> float | None:

@@ -18,6 +18,7 @@ from elboroom.config.run import to_dict
 from elboroom.errors import InputError
 from elboroom.report import figures, tables
 from elboroom.report.folders import RunFolder, Source, by_label, read, together
+from elboroom.report.overview import Glance, overview
 from elboroom.report.tables import Entry
 
 SHOWN = 20
@@ -26,6 +27,8 @@ DRAWN = 4000
 """Codes that a scatter plot shows at most."""
 THRESHOLD = 0.1
 """Nats of rate under which a dimension is drawn as hardly used, and a whole code is called collapsed."""
+LARGEST_OVERVIEW = 8
+"""Models that are shown side by side at most."""
 NO_RATE = "a plain autoencoder's code is a point: no rate, hence no bound and no likelihood"
 
 
@@ -121,6 +124,7 @@ def page(sources: list[Source], title: str) -> str:
         "published_shown": any(line.published for t in headline for line in t.lines),
         "further": _further(entries),
         "unmatched": [p for p in published if not any(tables.matches(p, e) for e in entries)],
+        "overview": _overview(groups, sources),
         "curves": curves,
         "sections": sections,
         "details": [_details(r) for r in runs],
@@ -260,6 +264,43 @@ def _written(run: RunFolder) -> float | None:
 
 
 # ---- figures ------------------------------------------------------------------------------------------------------
+
+
+def _overview(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Picture | None:
+    """Two to eight models side by side, the first seed of each; also written beside each study."""
+    shown = [g for runs in list(groups.values())[:LARGEST_OVERVIEW] if (g := _glance(runs[0])) is not None]
+    if len(shown) < 2:
+        return None
+    caption = (
+        "Codes: sampled z of test images by class, two principal components where there are more than two dimensions. "
+        "Below: test images above their reconstructions, and samples: from the prior, or from a Gaussian fitted to the "
+        "codes where they do not follow the prior (plain autoencoder, clipped codes). Seed of each: the first."
+    )
+    picture = _picture("overview", overview(shown), f"{len(shown)} models at a glance", caption)
+    for source in sources:
+        if source.is_study:
+            _write(source.path, [picture])
+    return picture
+
+
+def _glance(run: RunFolder) -> Glance | None:
+    """A column of the overview, where there are codes or pictures."""
+    codes, pictures = run.tensors("codes-test"), run.tensors("pictures")
+    if not codes and not pictures:
+        return None
+    loose = run.is_point or (run.config is not None and run.config.model.posterior.clip is not None)
+    values = {s.name: s.value for s in run.scores}
+    parts = [f"rate {values['rate']:.3g} nats" if "rate" in values else "no rate"]
+    parts += [f"accuracy {values['accuracy/z']:.1f} %"] if "accuracy/z" in values else []
+    return Glance(
+        title=run.label,
+        caption=", ".join(parts),
+        codes=codes.get("z"),
+        labels=codes.get("labels"),
+        originals=pictures.get("originals"),
+        reconstructions=pictures.get("reconstructions"),
+        samples=pictures.get("samples-fitted" if loose else "samples-1"),
+    )
 
 
 def _curves(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Picture | None:
