@@ -76,7 +76,8 @@ def run_python(code: str) -> str:
 
 
 LOADED = "print('LOADED', sorted({'torch', 'sklearn', 'matplotlib'} & set(sys.modules)))"
-HELP = """
+HELP = (
+    """
 import sys
 from elboroom import cli
 sys.argv = ["elboroom", *ARGUMENTS]
@@ -84,7 +85,9 @@ try:
     cli.main()
 except SystemExit as end:
     assert not end.code, end.code
-""" + LOADED
+"""
+    + LOADED
+)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]], ids=" ".join)

@@ -42,9 +42,9 @@ class Study:
         from elboroom.studies import study as studies
 
         use_data(self.data_dir)
-        found = studies.find(self.study)
+        found = studies.scaled(studies.find(self.study), self.scale)
         out = self.out or Path("runs") / "-".join(filter(None, [found.name, self.scale]))
-        planned = studies.plan(found, out, scale=self.scale, options=tuple(options))
+        planned = studies.plan(found, out, options=tuple(options))
         if self.dry_run:
             for run in planned:
                 studies.look(run)

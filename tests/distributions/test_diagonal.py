@@ -40,7 +40,6 @@ def test_the_second_parameter_is_the_log_of_the_variance():
 
 def test_moments_of_samples(q):
     """20,000 draws: the mean within 5 standard errors, the variance within 5 of its own."""
-    torch.manual_seed(0)
     n = 20_000
     z = q.rsample(torch.Size((n,)))
     assert ((z.mean(0) - q.mean).abs() < 5 * (q.variance / n).sqrt()).all()

@@ -51,7 +51,6 @@ def test_bernoulli_of_an_image_keeps_its_digits():
 
 def test_bernoulli_samples():
     """10,000 draws of p = 0.2, 0.5, 0.999: within 5 standard errors."""
-    torch.manual_seed(0)
     p = torch.tensor([0.2, 0.5, 0.999])
     draws = BernoulliPixels(p.logit(), 1).sample(torch.Size((10_000,)))
     assert set(draws.unique().tolist()) == {0.0, 1.0}
@@ -84,7 +83,6 @@ def test_without_its_constant_a_gaussian_of_variance_a_half_is_minus_the_sum_of_
 
 
 def test_gaussian_samples():
-    torch.manual_seed(0)
     draws = NormalPixels(torch.tensor([[2.0]]), 1, 0.25).sample(torch.Size((20_000,)))
     assert abs(draws.mean() - 2) < 5 * 0.5 / 20_000**0.5
     assert abs(draws.var() / 0.25 - 1) < 5 * (2 / 20_000) ** 0.5

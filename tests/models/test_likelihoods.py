@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
-from oracles.configurations import kinds, model_of
+from oracles.configurations import classes, kinds, model_of
 from torch.distributions import Normal
 
+from elboroom import build
+from elboroom.config.base import kind_of
 from elboroom.config.models import Likelihood
 from elboroom.models import GaussianLikelihood, SquaredErrorLikelihood
 from elboroom.networks import mlp
@@ -32,21 +34,19 @@ def test_codes_of_any_leading_shape(likelihood, network, lead):
     torch.testing.assert_close(p.log_prob(x), folded, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_log_density_is_the_sum_over_pixels(likelihood):
-    """Changing one pixel changes the sum by that pixel's part alone, whatever the size of the image."""
-    p = decoder_of(likelihood)(torch.randn(4, 3))
-    x = torch.rand(4, *SHAPE).round()
-    total = sum(p.log_prob(_only(x, p, i)) - p.log_prob(_only(x, p, None)) for i in range(64))
-    torch.testing.assert_close(p.log_prob(x) - p.log_prob(_only(x, p, None)), total, rtol=1e-3, atol=1e-2)
-
-
-def _only(x: torch.Tensor, p: object, pixel: int | None) -> torch.Tensor:
-    """An image of zeros, with one pixel of x."""
-    result = torch.zeros_like(x)
-    if pixel is not None:
-        result.flatten(1)[:, pixel] = x.flatten(1)[:, pixel]
-    return result
+@pytest.mark.parametrize("config", classes(Likelihood), ids=kind_of)
+@pytest.mark.parametrize("x", [0.0, 1.0])
+def test_log_density_is_a_sum_over_pixels_and_no_mean(config, x):
+    """64 equal pixels weigh 64 times as much as one."""
+    totals = []
+    for pixels in (1, 64):
+        decoder = build.named(config.builds)(mlp.Decoder(3, (pixels,), hidden=()), (pixels,))
+        with torch.no_grad():
+            decoder.head[0].weight.zero_()
+            decoder.head[0].bias.fill_(0.7)
+        totals.append(decoder(torch.zeros(2, 3)).log_prob(torch.full((2, pixels), x)))
+    assert (totals[0] < 0).all()
+    torch.testing.assert_close(totals[1], 64 * totals[0])
 
 
 def test_squared_error_plus_its_offset_is_the_gaussian_of_variance_a_half():

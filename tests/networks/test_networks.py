@@ -100,7 +100,6 @@ HE = {
 @pytest.mark.parametrize(("layer", "inputs"), HE.values(), ids=HE)
 def test_he_normal(layer, inputs):
     """std sqrt(2 / n), within 5 of its standard errors 1 / sqrt(2 x numbers); biases zero."""
-    torch.manual_seed(0)
     he_normal_(nn.Sequential(layer))
     relative = layer.weight.std() / math.sqrt(2 / inputs)
     assert abs(relative - 1) < 5 / math.sqrt(2 * layer.weight.numel())
@@ -110,7 +109,6 @@ def test_he_normal(layer, inputs):
 
 def test_he_normal_is_normal():
     """68.27 % of a normal lies within one standard deviation; of a uniform 57.7 %."""
-    torch.manual_seed(0)
     layer = nn.Linear(400, 400)
     he_normal_(layer)
     assert (layer.weight.abs() < math.sqrt(2 / 400)).float().mean() == pytest.approx(0.6827, abs=0.006)

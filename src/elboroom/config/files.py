@@ -147,6 +147,11 @@ def load_study(path: Path) -> Study:
     return _validated(Study, read_mapping(path), str(path))
 
 
+def study_from(content: dict[str, Any], source: str) -> Study:
+    """A validated study."""
+    return _validated(Study, content, source)
+
+
 def to_yaml(config: Run | Study) -> str:
     """The resolved configuration as YAML that reads back to the same."""
     return yaml.safe_dump({"format": FORMAT, **to_dict(config)}, sort_keys=False, allow_unicode=True, width=120)
