@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch._dynamo  # the first step of an optimizer would import it, in every child
 
 from elboroom import build, runs
 from elboroom.config import run_from
@@ -67,6 +68,7 @@ class Moments:
 
     def watch(self) -> None:
         """From here on every system call that changes the folder, every half of a write and every step is a moment."""
+        os.fsync = lambda descriptor: None  # only a power cut needs it, and it takes most of the time
         for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
             setattr(os, name, self.before(getattr(os, name)))
         checkpoint.write_bytes = self.torn_bytes
@@ -129,6 +131,8 @@ def carry_out(order: dict, folder: Path, alone: tuple[int, float, dict[str, str]
     count, seconds, expected = alone
     done, errors = 0, []
     for n in order.get("kills", ()):
+        if runs.read_state(folder)["status"] == "done":
+            break
         _, error, killed = child(order["config"], folder, fatal=max(1, int(n * count)) if n < 1 else n)
         done, errors = done + killed, errors + [error] * bool(error)
     for share in order.get("seconds", ()):
@@ -148,7 +152,7 @@ def carry_out(order: dict, folder: Path, alone: tuple[int, float, dict[str, str]
 def main() -> None:
     torch.set_num_threads(1)
     root, orders, known = Path(sys.argv[1]), json.load(sys.stdin), {}
-    load = build.data
+    load, runs.code_commit = build.data, lambda: None
     build.data = lambda config: DATA.setdefault(repr(config.data), load(config))  # read once, by the parent
     for order in orders:
         build.data(run_from(order["config"]))
