@@ -298,7 +298,7 @@ class Run:
     def sample(self, n: int, sigma: float = 1.0, seed: int = 0) -> Float[Array, "n *event"]:
         """Means of p(x|z) for z ~ N(0, sigma² I)."""
         noise = torch.randn(n, self.config.model.posterior.latent, generator=Randomness(seed)("sample"))
-        return self.decode(sigma * noise)
+        return self.decode((sigma * noise).numpy())
 
     def reconstruct(self, images: Array) -> Float[Array, "n *event"]:
         """Images through the posterior mean and back."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from elboroom import runs
 from elboroom.config import load_run, to_yaml
+from elboroom.config.files import merged, run_from, to_dict
 from elboroom.errors import InputError
 from elboroom.studies.execute import execute
 from elboroom.training import checkpoint
@@ -107,7 +108,7 @@ def test_unreadable_pointer_is_told_with_the_names_it_could_have(tmp_path, text)
         (store.folder / "last").mkdir()
     else:
         (store.folder / "last").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(InputError, match="last: it should name a checkpoint .* Write one of: step-4"):
+    with pytest.raises(InputError, match=r"last: it should name a checkpoint .* Write one of: step-4"):
         store.pointer("last")
 
 
@@ -167,7 +168,7 @@ def fail_at(monkeypatch, number, which="fsync"):
 def test_full_disk_leaves_the_previous_checkpoint_and_goes_on(tmp_path, tiny, monkeypatch, which):
     """Whatever call fails, at whatever time: a message, no leftovers, and the run can be resumed."""
     folder, config = tmp_path / "run", tiny(checkpoint_every=1)
-    config_hits = 0
+    hits = 0
     for number in (5, 9, 14) if which == "fsync" else (3,):
         shutil.rmtree(folder, ignore_errors=True)
         with monkeypatch.context() as patched:
@@ -176,14 +177,14 @@ def test_full_disk_leaves_the_previous_checkpoint_and_goes_on(tmp_path, tiny, mo
                 execute(config, folder)
                 continue
             except InputError as error:
-                config_hits += 1
+                hits += 1
                 assert "no room on the disk" in str(error)
                 assert f"elboroom resume {folder}" in str(error)
         assert not list(folder.rglob("*.tmp"))
         execute(config, folder, resume=True)
         assert runs.read_state(folder)["status"] == "done"
         assert runs.load(folder).encode(torch.zeros(1, 8, 8).numpy()).shape == (1, 2)
-    assert config_hits
+    assert hits
 
 
 def test_real_limit_on_file_size(tmp_path, tiny):
@@ -198,7 +199,7 @@ def test_real_limit_on_file_size(tmp_path, tiny):
 
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        with pytest.raises(InputError, match="no room on the disk .*resume"):
+        with pytest.raises(InputError, match=r"no room on the disk .*resume"):
             execute(tiny(), folder, report=limit)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -223,15 +224,13 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path, trained, chang
     other = tmp_path / "other"
     shutil.copytree(trained, other)
     config = load_run(trained / "config.yaml")
-    from elboroom.config.files import merged, run_from, to_dict
-
     (other / "config.yaml").write_text(to_yaml(run_from(merged(to_dict(config), change))))
     state = json.loads((other / "state.json").read_text())
     (other / "state.json").write_text(json.dumps({**state, "status": "stopped"}))
     before = content(other)
-    with pytest.raises(InputError, match="another configuration .*Undo the edit"):
+    with pytest.raises(InputError, match=r"another configuration .*Undo the edit"):
         _ = runs.load(other).model
-    with pytest.raises(InputError, match="another configuration .*Undo the edit"):
+    with pytest.raises(InputError, match=r"another configuration .*Undo the edit"):
         execute(load_run(other / "config.yaml"), other, resume=True)
     assert content(other) == before
 

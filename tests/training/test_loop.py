@@ -9,8 +9,6 @@ import pytest
 import torch
 
 from elboroom import build, runs
-from elboroom.config import run_from
-from elboroom.config.files import merged, to_dict
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.evaluation import evaluate
 from elboroom.studies import execute as execution
@@ -26,11 +24,6 @@ def lines(folder, split=None):
 
 def store(folder):
     return Store(folder / "checkpoints")
-
-
-def without_validation(config, **more):
-    """Own data without a valid split would need files; a catalog entry without one needs a download: hide it."""
-    return merged(to_dict(config), more)
 
 
 def test_last_best_and_kept_epochs(tmp_path, tiny):
@@ -59,8 +52,7 @@ def test_best_is_never_chosen_on_test(tmp_path, tiny, monkeypatch):
 
 
 def test_patience_stops_after_evaluations_without_a_better_one(tmp_path, tiny):
-    config = run_from(merged(to_dict(tiny(epochs=50, patience=2)), {"data": {"valid": 0, "limit": 64}, "training": {}})
-                      if False else to_dict(tiny(epochs=50)))  # fmt: skip
+    config = tiny(epochs=50)
     trainer = execution.make_trainer(config, build.data(config), Runtime(torch.device("cpu"), 1, "fp32"), tmp_path, "x")
     losses = iter([5.0, 4.0, 4.5, 4.2, 1.0])
     trainer.plan = type(trainer.plan)(epochs=50, batch=32, patience=2)
@@ -109,7 +101,7 @@ def test_stopped_and_resumed_is_the_run_left_alone(tmp_path, tiny, steps):
 def test_killed_after_its_last_checkpoint_a_run_is_done_at_once(tmp_path, trained):
     before = runs.load(trained).checkpoint_hash
     runs.write_state(trained, "running", step=4)
-    execute(run_from(to_dict(runs.load(trained).config)), trained, resume=True)
+    execute(runs.load(trained).config, trained, resume=True)
     assert runs.read_state(trained)["status"] == "done"
     assert runs.load(trained).checkpoint_hash == before
 

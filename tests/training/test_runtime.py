@@ -110,7 +110,7 @@ def test_deterministic_concerns_cuda_alone():
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "xyz:0", ""])
 def test_unknown_device(device):
-    with pytest.raises(InputError, match="cannot be used here: .* Choose auto, cpu or cuda"):
+    with pytest.raises(InputError, match=r"cannot be used here: .* Choose auto, cpu or cuda"):
         runtime.start(device)
 
 
