@@ -102,14 +102,18 @@ def test_order_depends_on_seed_and_epoch_alone():
 @pytest.mark.parametrize("name", CATALOG)
 def test_every_entry_is_whole(name):
     entry = CATALOG[name]
-    assert "official" in entry.splits and entry.source and entry.licence
-    assert entry.files or entry.package
+    assert entry.splits and entry.source and entry.licence
+    assert entry.files or entry.installed.is_file()
     for remote in entry.files:
-        assert len(remote.sha256) == 64 and remote.bytes > 0
         assert remote.urls and all(url.endswith(remote.name) for url in remote.urls)
-    assert len({remote.sha256 for e in CATALOG.values() for remote in e.files}) == sum(
-        len(e.files) for e in CATALOG.values()
-    )
+        assert remote.known_hash is None or remote.bytes > 0
+
+
+def test_checksums_are_whole_and_all_different():
+    remotes = [remote for entry in CATALOG.values() for remote in entry.files]
+    sums = [s for r in remotes for s in (r.sha256, r.md5, *r.stand_ins.values()) if s is not None]
+    assert {len(s) for s in sums} == {32, 64} and len(set(sums)) == len(sums)
+    assert [r.name for r in remotes if r.known_hash is None] == ["chardata.mat"]
 
 
 def test_described_without_files(tmp_path, monkeypatch):
@@ -117,7 +121,7 @@ def test_described_without_files(tmp_path, monkeypatch):
     rows = {row.name: row for row in describe(tmp_path)}
     assert rows["mnist"].where is None and rows["mnist"].bytes == 11_594_722
     assert rows["mnist"].splits == {"official": (60_000, 0, 10_000)}
-    assert rows["digits"].where.is_dir()
+    assert rows["digits"].where.is_file()
 
 
 def test_nothing_of_an_unknown_name():
