@@ -76,5 +76,5 @@ def inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         return np.maximum(np.abs(u), np.abs(v)) <= 0.7
     if shape == "ellipse":
         return u**2 + (2 * v) ** 2 <= 0.95**2
-    u, v = 1.25 * u, 1.25 * v + 0.1
+    u, v = 1.35 * u, 1.35 * v + 0.1
     return (u**2 + v**2 - 1) ** 3 <= u**2 * v**3
