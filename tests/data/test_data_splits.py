@@ -1,6 +1,7 @@
 """Divisions are fixed for the data, disjoint, and as large as they were asked to be."""
 
 import hashlib
+import re
 from itertools import chain
 from pathlib import Path
 
@@ -152,6 +153,13 @@ def test_where_there_are_several_splits_one_must_be_named():
 def test_the_page_of_data_sets_is_that_of_the_catalog():
     page = Path(__file__).parents[2] / "docs" / "data.md"
     assert catalog_table() in page.read_text(encoding="utf-8"), f"{page}: replace its table by catalog_table()"
+
+
+def test_the_example_of_the_page_runs():
+    page = Path(__file__).parents[2] / "docs" / "data.md"
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1], names)
+    assert 0 <= names["radians"] < 6.3
 
 
 def test_listing_names_every_split(tmp_path):

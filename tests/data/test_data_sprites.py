@@ -78,7 +78,6 @@ def test_shapes_are_what_they_are_called():
     assert heart[heart.any(1)][-1].sum() <= 3  # and a point at the bottom
 
 
-@pytest.mark.slow
 def test_loaded_with_its_factors():
     data = load(Config(name="sprites", valid=100, limit=500))
     assert data.shape == (1, 64, 64) and data.values == "binary" and data.classes == ("square", "ellipse", "heart")
