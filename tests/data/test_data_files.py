@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from elboroom import build
+from elboroom.config import run_from
 from elboroom.config.data import Data as Config
 from elboroom.data import CATALOG, check, cifar, fetch, load, omniglot
 from elboroom.data.catalog import Dataset, Remote
@@ -107,6 +109,8 @@ def test_real_originals_of_omniglot():
     assert character.bincount().tolist() == [20] * 964
     assert others.bincount()[964:].tolist() == [20] * 659 and others.min() == 964
     assert [data.factors["character"][i] for i in (0, 964)] == [1, 965]
+    with pytest.raises(InputError, match="companion 'classifier' needs labels; 'omniglot-105' has none"):
+        build.data(run_from({"data": {"name": "omniglot-105", "binarize": "dynamic"}, "companion": {}}))
     paper = omniglot.npz_array(find("omniglot-105") / "images_evaluation.npz", "images")
     x, ink = stored(data.test), 1 - paper.reshape(-1, 105, 105)[::1_000].mean((1, 2))
     np.testing.assert_allclose(x[::1_000].mean((1, 2, 3)) / 255, ink, atol=5e-4)
