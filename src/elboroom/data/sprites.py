@@ -52,7 +52,7 @@ def combinations(n: int) -> np.ndarray:
 def draw(factors: np.ndarray) -> np.ndarray:
     """Images of combinations [n, 5]: uint8 [n, 64, 64] of 0 and 1."""
     kinds, kind = np.unique(factors[:, :3], axis=0, return_inverse=True)
-    drawn = np.stack([patch(*k) for k in kinds])
+    drawn = np.stack([patch(*k) for k in kinds.tolist()])
     images = np.zeros((len(factors), SIZE, SIZE), np.uint8)
     corners, corner = np.unique(factors[:, 3:], axis=0, return_inverse=True)
     order = np.argsort(corner.ravel(), kind="stable")
