@@ -33,8 +33,6 @@ class Run:
     def _combination(self) -> "Run":
         for reason in refusals(self):
             raise ValueError(reason)
-        if self.training.patience and not self.data.valid and self.data.split == "official":
-            raise ValueError("training.patience needs validation data, or it would select on test; set data.valid.")
         return self
 
     @property
