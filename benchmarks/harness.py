@@ -1,11 +1,12 @@
 """Sides that run in turn, round after round, and what a round was worth: a disturbed one is seen, and repeated."""
 
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,13 @@ class Side:
     command: Sequence[str]
     threads: int
     variant: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen | None = None
     blocks: list[Block] = field(default_factory=list)
 
     def start(self) -> None:
         """Start the process and wait until its first step is done."""
-        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
+        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)} | dict(self.environment)
         self.process = subprocess.Popen(
             list(self.command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -50,12 +52,13 @@ class Side:
 
     def block(self, seconds: float) -> Block:
         """Run for so long, and watch the rest of the machine meanwhile."""
-        busy, started = busy_seconds(), time.perf_counter()
+        busy, own, started = busy_seconds(), tree_seconds(self.process.pid), time.perf_counter()
         print(seconds, file=self.process.stdin, flush=True)
         told = self._read()
         wall = time.perf_counter() - started
-        others = max(0.0, busy_seconds() - busy - told["cpu"]) / (wall * os.cpu_count())
-        return Block(told["units"], told["seconds"], told["cpu"], others, tuple(told["values"]))
+        cpu = tree_seconds(self.process.pid) - own
+        others = max(0.0, busy_seconds() - busy - cpu) / (wall * os.cpu_count())
+        return Block(told["units"], told["seconds"], cpu, others, tuple(told["values"]))
 
     def stop(self) -> None:
         """End the process by the end of its input."""
@@ -67,7 +70,9 @@ class Side:
     def _read(self) -> dict[str, Any]:
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} {self.variant}: ended with code {self.process.wait()} (its words are above)")
+            raise RuntimeError(
+                f"{self.name} {self.variant}: ended with code {self.process.wait()} (its words are above)"
+            )
         return json.loads(line)
 
 
@@ -80,13 +85,36 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
+def tree_seconds(root: int) -> float:
+    """CPU seconds of a process and of its living descendants (a data loader's workers)."""
+    parents, ticks = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rsplit(")", 1)[1].split()
+            pid = int(path.parent.name)
+            parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
+    family = {root}
+    while grown := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= grown
+    return sum(ticks.get(pid, 0) for pid in family) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for_quiet(until: float) -> None:
+    """Wait for half a second in which the machine does nothing else, but no longer than ``until``."""
+    while time.monotonic() < until:
+        busy, started = busy_seconds(), time.monotonic()
+        time.sleep(0.5)
+        if busy_seconds() - busy <= QUIET * (time.monotonic() - started) * os.cpu_count():
+            return
+
+
 @dataclass(frozen=True)
 class Plan:
     """How long a block is, how many rounds count, and how long to wait for quiet ones."""
 
     rounds: int = 7
     seconds: float = 2.0
-    patience: float = 120.0  # seconds per group that may go into repeating disturbed rounds
+    patience: float = 120.0  # seconds per group that may go into waiting for quiet and repeating disturbed rounds
     say: Callable[[str], None] = print
 
 
@@ -126,6 +154,7 @@ def _rounds(sides: Sequence[Side], plan: Plan) -> None:
     held: list[list[Block]] = []
     until = time.monotonic() + plan.patience
     while len(_quiet(held)) < plan.rounds and (len(held) < plan.rounds or time.monotonic() < until):
+        wait_for_quiet(until)
         held.append([side.block(plan.seconds) for side in sides])
         worst = max(block.others for block in held[-1])
         rates = ", ".join(f"{side.name} {block.rate:.4g}/s" for side, block in zip(sides, held[-1], strict=True))
@@ -167,6 +196,12 @@ def rate(side: Side) -> Spread:
 def ratio(one: Side, other: Side) -> Spread:
     """How many times as fast one side is, by round."""
     return Spread.of([a.rate / b.rate for a, b in zip(one.blocks, other.blocks, strict=True)])
+
+
+def cpu_ratio(one: Side, other: Side) -> Spread:
+    """The same by CPU second: what a busy machine disturbs least, but blind to work that does not run in parallel."""
+    pairs = zip(one.blocks, other.blocks, strict=True)
+    return Spread.of([(a.units / max(a.cpu, 1e-9)) / (b.units / max(b.cpu, 1e-9)) for a, b in pairs])
 
 
 def disturbed(sides: Sequence[Side]) -> int:

@@ -18,10 +18,11 @@ def processor() -> str:
 def facts(threads: int) -> dict[str, str]:
     """Processor, memory, versions, and how busy the machine is now."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    waiting = os.environ.get("OMP_WAIT_POLICY", "not set")
     return {
         "processor": f"{processor()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
         "memory": f"{memory:.1f} GiB",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "torch": f"{torch.__version__}, {threads} threads",
+        "torch": f"{torch.__version__}, {threads} threads, OMP_WAIT_POLICY {waiting}",
         "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from ticker import Ticker
+from torch import Tensor, nn
 
 BATCH, LATENT, HIDDEN, PIXELS = 100, 20, 500, 784
 LAYERS = ((PIXELS, HIDDEN), (HIDDEN, 2 * LATENT), (LATENT, HIDDEN), (HIDDEN, PIXELS))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydantic
 import torch
+from ticker import Ticker
 
 from elboroom import build
 from elboroom import config as configs
@@ -18,7 +19,6 @@ from elboroom.models.evidence import log_evidence
 from elboroom.studies.execute import make_trainer
 from elboroom.training import Trainer
 from elboroom.training.runtime import start
-from ticker import Ticker
 
 NEVER = 1_000_000_000
 MLP = {"data": {"name": "mnist", "binarize": "dynamic"}}
@@ -55,9 +55,7 @@ def trainer(config: configs.Run, folder: Path, stop: Callable[[], str | None] = 
 
 def train(options: argparse.Namespace) -> None:
     """The training loop, images as units; the tick takes the place of the question whether to stop."""
-    config = run_config(
-        options.network, threads=options.threads, compile=options.compile, precision=options.precision
-    )
+    config = run_config(options.network, threads=options.threads, compile=options.compile, precision=options.precision)
     tick = Ticker()
 
     def stop() -> None:

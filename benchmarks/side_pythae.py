@@ -14,9 +14,8 @@ from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from pythae.trainers.base_trainer import base_trainer
 from pythae.trainers.training_callbacks import TrainingCallback
-from torch import Tensor, nn
-
 from ticker import Ticker
+from torch import Tensor, nn
 
 BATCH, LATENT, HIDDEN, PIXELS = 100, 20, 500, 784
 

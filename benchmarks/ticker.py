@@ -1,4 +1,4 @@
-"""A loop turned inside out, so that another process can time blocks of it. Standard library only: every side uses it."""
+"""A loop turned inside out, so that another process can time blocks of it. Standard library only."""
 
 import json
 import os
@@ -11,7 +11,7 @@ class Ticker:
     """Called after every step of a loop that goes on for ever, it runs the loop in blocks of the asked-for length.
 
     The other process writes a number of seconds; the loop goes on for that long, and one line of JSON answers: units
-    of work done, seconds, CPU seconds of the process, and whatever values the steps handed over. Between blocks the
+    of work done, seconds, and whatever values the steps handed over. Between blocks the
     loop stands still inside the call, with all its state. The end of the input ends the process.
     """
 
@@ -30,8 +30,7 @@ class Ticker:
             self._values.append(value)
         now = time.perf_counter()
         if now - self._started >= self._seconds:
-            cpu = time.process_time() - self._cpu
-            self._wait({"units": self._units, "seconds": now - self._started, "cpu": cpu, "values": self._values})
+            self._wait({"units": self._units, "seconds": now - self._started, "values": self._values})
 
     def _wait(self, answer: dict[str, Any]) -> None:
         print(json.dumps(answer), file=self._out)
@@ -39,4 +38,4 @@ class Ticker:
         if not line.strip():
             os._exit(0)
         self._seconds, self._units, self._values = float(line), 0, []
-        self._cpu, self._started = time.process_time(), time.perf_counter()
+        self._started = time.perf_counter()

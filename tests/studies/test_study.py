@@ -11,7 +11,7 @@ from elboroom import cli, runs
 from elboroom.config.files import parse_yaml
 from elboroom.config.study import Study
 from elboroom.errors import Diverged, InputError, Stopped
-from elboroom.evaluation import evaluate
+from elboroom.report import report
 from elboroom.studies import study as studies
 
 TEXT = """
@@ -140,8 +140,6 @@ def test_diverged_variant_is_a_result(study, tmp_path):
     assert any("the study goes on" in line for line in said)
     assert go(Study(**bad), tmp_path) == []  # and is not tried again
     assert written(tmp_path) == rows
-    from elboroom.report import report
-
     assert "diverged" in report([tmp_path]).read_text()
 
 
@@ -169,7 +167,7 @@ def test_error_of_ours_goes_through_with_all_recorded(study, tmp_path, monkeypat
 
 
 def test_plan_has_the_precedence_that_it_says(study, tmp_path):
-    planned = studies.plan(study, tmp_path, scale="smoke", options=("--training.epochs", "7"))
+    planned = studies.plan(studies.scaled(study, "smoke"), tmp_path, options=("--training.epochs", "7"))
     assert [(p.variant, p.axes) for p in planned] == [("vae", {"seed": 0}), ("beta", {"seed": 0})]
     assert {p.config.training.epochs for p in planned} == {7}
     assert [p.config.objective.beta for p in planned] == [1.0, 4.0]
@@ -221,4 +219,3 @@ def test_signal_while_a_study_evaluates(study, tmp_path, monkeypatch):
 
 def test_diverged_error_says_what_is_kept():
     assert str(Diverged(1_200, "rate")) == "diverged at step 1,200: rate is not finite"
-    assert evaluate is not None

@@ -136,6 +136,8 @@ def carry_out(order: dict, folder: Path, alone: tuple[int, float, dict[str, str]
         _, error, killed = child(order["config"], folder, fatal=max(1, int(n * count)) if n < 1 else n)
         done, errors = done + killed, errors + [error] * bool(error)
     for share in order.get("seconds", ()):
+        if runs.read_state(folder)["status"] == "done":
+            break
         _, error, killed = child(order["config"], folder, seconds=share * seconds)
         done, errors = done + killed, errors + [error] * bool(error)
     if runs.read_state(folder)["status"] != "done":
@@ -152,6 +154,7 @@ def carry_out(order: dict, folder: Path, alone: tuple[int, float, dict[str, str]
 def main() -> None:
     torch.set_num_threads(1)
     root, orders, known = Path(sys.argv[1]), json.load(sys.stdin), {}
+    root.mkdir(parents=True, exist_ok=True)
     load, runs.code_commit = build.data, lambda: None
     build.data = lambda config: DATA.setdefault(repr(config.data), load(config))  # read once, by the parent
     for order in orders:

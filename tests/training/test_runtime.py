@@ -114,6 +114,7 @@ def test_unknown_device(device):
         runtime.start(device)
 
 
+@pytest.mark.slow
 def test_real_trial_of_bf16_ends_with_a_number_or_a_reason():
     gain, why = runtime.bf16_gain()
     assert gain >= 0

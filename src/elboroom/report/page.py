@@ -561,7 +561,7 @@ def _files(folder: Path) -> list[str]:
     return [f"{p.relative_to(folder).as_posix()}  {_bytes(p.stat().st_size)}" for p in kept]
 
 
-def _bytes(size: float) -> str:
+def _bytes(size: int | float) -> str:
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from tiny_run import TINY
 
 import elboroom
 from elboroom import cli, runs
@@ -22,7 +22,8 @@ def test_a_signal_stops_after_the_step(call, monkeypatch, which):
     Path("c.yaml").write_text(TINY)
     assert call("train", "c.yaml", "--out", "alone").code == 0
     with monkeypatch.context() as patched:
-        patched.setattr(cli.Screen, "line", lambda screen, line: os.kill(os.getpid(), which))
+        send = iter([which])
+        patched.setattr(cli.Screen, "line", lambda screen, line: [os.kill(os.getpid(), s) for s in send])
         outcome = call("train", "c.yaml", "--out", "run")
     assert outcome.code == 3
     assert f"stopped: {which.name}" in outcome.out
