@@ -71,7 +71,8 @@ class CentredUniform(Standard):
 
     def log_prob(self, value: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead"]:
         inside = within(value.abs(), self.half_width, self.half_width)
-        return torch.where(inside, -math.log(2 * self.half_width), -math.inf).sum(-1)
+        outside = torch.zeros_like(value).masked_fill(~inside, -math.inf)
+        return (outside - math.log(2 * self.half_width)).sum(-1)
 
     def icdf(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Quantiles of one dimension."""
