@@ -1,4 +1,4 @@
-"""A module imports from its own folder or from lines above it in ARCHITECTURE section 1; help does not wait for torch."""
+"""A module imports from its own folder or from lines above it in the listing; help does not wait for torch."""
 
 import ast
 import subprocess

@@ -70,6 +70,6 @@ def test_the_error_message_of_the_readme_is_the_real_one():
     block = next(b for _, b in BLOCKS if b.startswith("$ elboroom"))
     command, message = block.split("\n", 1)
     with pytest.raises(InputError) as error:
-        cli.run(shlex.split(command)[2:] + ["--data.name", "digits"])
+        cli.run([*shlex.split(command)[2:], "--data.name", "digits"])
     said = " ".join(message.removeprefix("elboroom: ").split())
     assert str(error.value) == said.replace("mnist", "digits").replace("256 grey levels", "17 grey levels")

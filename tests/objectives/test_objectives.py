@@ -142,10 +142,8 @@ def test_every_objective_names_distortion_rate_and_bound(config, draw):
     torch.testing.assert_close(terms.example["distortion"], -draw.log_px.mean(0))
 
 
-@pytest.mark.parametrize("config", OBJECTIVES, ids=kind_of)
+@pytest.mark.parametrize("config", [c for c in OBJECTIVES if c().is_bound], ids=kind_of)
 def test_the_loss_of_every_bound_is_minus_its_bound(config, draw):
-    if not config().is_bound:
-        pytest.skip("not a bound on log p(x)")
     terms = build.objective(small_run(objective=kind_of(config)))(draw)
     torch.testing.assert_close(terms.loss, -terms.bound.mean())
 
