@@ -110,6 +110,14 @@ def test_members_of_the_batch_by_number(family):
     torch.testing.assert_close(chosen.log_prob(z), q.log_prob(torch.zeros(4, 3).double())[[2, 0]])
 
 
+@pytest.mark.parametrize("family", [DiagonalNormal, DiagonalLaplace])
+def test_detached_parameters_get_no_gradient(family):
+    q, z = family(torch.randn(2, 3, requires_grad=True), torch.randn(2, 3)), torch.randn(2, 3)
+    assert not q.detached().log_prob(z).requires_grad
+    torch.testing.assert_close(q.detached().log_prob(z), q.log_prob(z).detach())
+    assert not hasattr(DiagonalUniform, "detached")
+
+
 # Priors
 
 PRIORS = {

@@ -138,6 +138,7 @@ class NormalPrior:
 
 
 NOT_INSIDE = "it reaches beyond the prior's support, so its rate is infinite; choose the posterior 'uniform'."
+NO_RATE = ("reconstruction", "mu", "mmd")
 UNTRAINED = (
     "it has no rate, and nothing else would train this prior; choose the prior 'normal', or the objective 'elbo'."
 )
@@ -172,7 +173,7 @@ class MixturePrior:
     components: AtLeastTwo = 16
 
     builds: ClassVar[str] = "elboroom.models.priors:MixturePrior"
-    refuses: No = {("objective", "reconstruction"): UNTRAINED, ("objective", "mu"): UNTRAINED}
+    refuses: No = {("objective", kind): UNTRAINED for kind in NO_RATE}
 
 
 @settings
@@ -188,8 +189,7 @@ class VampPrior:
         ("posterior", "point"): "a point posterior has no density to mix; choose the prior 'normal'.",
         ("posterior", "uniform"): "a mixture of intervals does not cover the posterior of an image, so the rate is "
         "infinite; choose the prior 'uniform' or 'mixture'.",
-        ("objective", "reconstruction"): UNTRAINED,
-        ("objective", "mu"): UNTRAINED,
+        **{("objective", kind): UNTRAINED for kind in NO_RATE},
     }
 
 

@@ -84,6 +84,10 @@ class DiagonalNormal(Diagonal):
         """N(0, 1)."""
         return torch.randn(shape, generator=generator, device=device, dtype=dtype)
 
+    def detached(self) -> Self:
+        """The same distribution, through whose parameters no gradient flows."""
+        return type(self)(self.loc.detach(), self.log_var.detach())
+
     def rsample_with_log_prob(
         self, noise: Float[Tensor, "k *batch latent"]
     ) -> tuple[Float[Tensor, "k *batch latent"], Float[Tensor, "k *batch"]]:

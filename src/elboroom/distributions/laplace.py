@@ -1,6 +1,7 @@
 """Laplace posterior and prior."""
 
 import math
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -37,6 +38,10 @@ class DiagonalLaplace(Diagonal):
     @property
     def log_var(self) -> Float[Tensor, "*batch latent"]:
         return LOG_2 + 2 * self.log_scale
+
+    def detached(self) -> Self:
+        """The same distribution, through whose parameters no gradient flows."""
+        return type(self)(self.loc.detach(), self.log_scale.detach())
 
     def rsample_with_log_prob(
         self, noise: Float[Tensor, "k *batch latent"]

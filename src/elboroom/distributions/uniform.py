@@ -20,6 +20,8 @@ class DiagonalUniform(Diagonal):
     r"""U(m - h, m + h) in each dimension, parametrized by centre m and log h; its variance is :math:`h^2/3`.
 
     .. math:: \log p = -\sum_k \log 2 h_k \text{ inside}, \; -\infty \text{ outside}
+
+    It has no ``detached``: a doubly reparameterized gradient leaves out what the moving edges contribute.
     """
 
     family = "uniform"
