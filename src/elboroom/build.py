@@ -17,6 +17,7 @@ from elboroom.data import load as load_data
 from elboroom.errors import InputError
 from elboroom.models import VAE
 from elboroom.networks.layers import he_normal_
+from elboroom.numerics import seed_for
 
 
 def named(target: str) -> Any:
@@ -98,7 +99,7 @@ def _support(config: configs.Run, loaded: Data) -> str:
 def model(config: configs.Run, shape: tuple[int, ...], values: str = "unit-interval") -> VAE:
     """The model, with freshly drawn weights from the run's seed; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed_for(config.seed, "weights"))
         built = _model(config.model, shape, values)
         if config.training.init == "he":
             he_normal_(built)
@@ -140,5 +141,5 @@ def companion(config: configs.Run, classes: int) -> Any:
     if config.companion is None:
         return None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed + 1)
+        torch.manual_seed(seed_for(config.seed, "companion"))
         return make(config.companion, latent=config.model.posterior.latent, classes=classes)

@@ -298,7 +298,7 @@ class Run:
     def sample(self, n: int, sigma: float = 1.0, seed: int = 0) -> Float[Array, "n *event"]:
         """Means of p(x|z) for z ~ p(z), the codes multiplied by sigma: z ~ N(0, sigma² I) under a normal prior."""
         z = self.model.prior(self.model.encoder).draw(n, Randomness(seed)("sample"))
-        return self.decode((sigma * z).cpu())
+        return self.decode((sigma * z).cpu().numpy())
 
     def reconstruct(self, images: Array) -> Float[Array, "n *event"]:
         """Images through the posterior mean and back."""

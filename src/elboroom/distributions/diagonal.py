@@ -6,7 +6,6 @@ generator (`Standard.draw`), as every distribution that a prior module returns c
 
 import abc
 import math
-from typing import Self
 
 import torch
 from jaxtyping import Float, Integer
@@ -52,7 +51,7 @@ class Diagonal(Distribution, abc.ABC):
     def variance(self) -> Float[Tensor, "*batch latent"]:
         return self.log_var.exp()
 
-    def at(self, index: Integer[Tensor, " n"]) -> Self:
+    def at(self, index: Integer[Tensor, " n"]) -> "Diagonal":
         """The members of the batch with these numbers."""
         return type(self)(*(p[index] for p in self.parameters))
 
@@ -84,7 +83,7 @@ class DiagonalNormal(Diagonal):
         """N(0, 1)."""
         return torch.randn(shape, generator=generator, device=device, dtype=dtype)
 
-    def detached(self) -> Self:
+    def detached(self) -> "Diagonal":
         """The same distribution, through whose parameters no gradient flows."""
         return type(self)(self.loc.detach(), self.log_var.detach())
 

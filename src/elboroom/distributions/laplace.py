@@ -1,7 +1,6 @@
 """Laplace posterior and prior."""
 
 import math
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -39,7 +38,7 @@ class DiagonalLaplace(Diagonal):
     def log_var(self) -> Float[Tensor, "*batch latent"]:
         return LOG_2 + 2 * self.log_scale
 
-    def detached(self) -> Self:
+    def detached(self) -> "DiagonalLaplace":
         """The same distribution, through whose parameters no gradient flows."""
         return type(self)(self.loc.detach(), self.log_scale.detach())
 

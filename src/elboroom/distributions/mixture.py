@@ -41,7 +41,8 @@ class DiagonalMixture(Distribution):
         return torch.cat([self._log_prob(part) for part in flat.split(piece)]).reshape(value.shape[:-1])
 
     def _log_prob(self, value: Float[Tensor, "n latent"]) -> Float[Tensor, " n"]:
-        return torch.logsumexp(self.components.log_prob(value[:, None]) + self.log_weights, -1)
+        beside = value[:, None].expand(-1, len(self.log_weights), -1)
+        return torch.logsumexp(self.components.log_prob(beside) + self.log_weights, -1)
 
     def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
         """n codes from a generator, on the components' device: a component each, then its noise."""
