@@ -87,7 +87,13 @@ def _support(config: configs.Run, loaded: Data) -> str:
     if "binary" in takes and loaded.values == "unit-interval":
         return (
             f"likelihood '{kind}' needs values in {{0, 1}}; data '{loaded.title}' has {loaded.grey}. "
-            "Binarize it (--data.binarize dynamic) or choose 'gaussian', 'squared-error' or 'grey-bce'."
+            "Binarize it (--data.binarize dynamic) or choose 'continuous-bernoulli', 'discretized-logistic', "
+            "'gaussian', 'squared-error' or 'grey-bce'."
+        )
+    if loaded.values == "binary":
+        return (
+            f"likelihood '{kind}' takes grey values in [0, 1]; data '{loaded.title}' is binary. "
+            "Leave it grey (--data.binarize none), or choose 'bernoulli'."
         )
     return (
         f"likelihood '{kind}' takes {' or '.join(takes)} values; data '{loaded.title}' has {loaded.grey}. "
@@ -106,11 +112,11 @@ def model(config: configs.Run, shape: tuple[int, ...], values: str = "unit-inter
 
 
 def _model(config: configs.Model, shape: tuple[int, ...], values: str) -> VAE:
-    latent = config.posterior.latent
-    encoder = make(config.posterior, network=make(config.encoder, shape=shape))
-    decoder_network = make(config.decoder, latent=latent, shape=shape)
-    decoder = make(config.likelihood, network=decoder_network, shape=shape, values=values)
-    return VAE(encoder, make(config.prior, latent=latent), decoder)
+    about = {"latent": config.posterior.latent, "shape": shape, "values": values}
+    support = getattr(config.prior, "half_width", None)  # in which a uniform posterior stays
+    encoder = make(config.posterior, network=make(config.encoder, **about), support=support, **about)
+    decoder = make(config.likelihood, network=make(config.decoder, **about), **about)
+    return VAE(encoder, make(config.prior, **about), decoder)
 
 
 def objective(config: configs.Run) -> Callable:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from elboroom.config.base import Custom, NonNegative, settings
 from elboroom.config.data import Data
-from elboroom.config.models import Model
+from elboroom.config.models import Model, ModelOrName
 from elboroom.config.objectives import Elbo, Objective
 from elboroom.config.training import Companion, Training
 
@@ -23,7 +23,7 @@ class Run:
 
     name: Name = "run"
     data: Data = dataclasses.field(default_factory=lambda: Data(name="digits", binarize="dynamic"))
-    model: Model = dataclasses.field(default_factory=Model)
+    model: ModelOrName = dataclasses.field(default_factory=Model)
     objective: Objective = dataclasses.field(default_factory=Elbo)
     companion: Companion | None = None
     training: Training = dataclasses.field(default_factory=Training)
