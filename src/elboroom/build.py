@@ -16,7 +16,7 @@ from elboroom.data import Data
 from elboroom.data import load as load_data
 from elboroom.errors import InputError
 from elboroom.models import VAE
-from elboroom.networks.layers import he_normal_
+from elboroom.networks.layers import he_normal_, normal_
 
 
 def named(target: str) -> Any:
@@ -83,6 +83,8 @@ def model(config: configs.Run, shape: tuple[int, ...], values: str = "unit-inter
         built = _model(config.model, shape, values)
         if config.training.init == "he":
             he_normal_(built)
+        elif config.training.init == "normal":
+            normal_(built, config.training.init_std)
     return built
 
 
@@ -101,10 +103,16 @@ def objective(config: configs.Run) -> Callable:
     return partial(named(part.builds), **fields)
 
 
-def optimizer(config: configs.Run, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer over the model's parameters, fused where it can be."""
-    part = config.training.optimizer
+def optimizer(config: configs.Run, model: nn.Module, examples: int) -> torch.optim.Optimizer:
+    r"""The optimizer over the model's parameters, fused where it can be.
+
+    A prior N(0, v) on the weights is the objective :math:`\sum_i L_i + \log p(\theta)`; per image, of ``examples``, its
+    gradient is :math:`\theta / (N v)`, which torch's coupled decay adds (SPEC 2.1).
+    """
+    part, prior = config.training.optimizer, config.training.weight_prior
     fused = {"fused": True} if part.fused else {}
+    if prior is not None:
+        fused["weight_decay"] = 1 / (examples * prior)
     fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name != "kind"}
     return named(part.builds)(model.parameters(), **fields, **fused)
 

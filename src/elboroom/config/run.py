@@ -27,6 +27,8 @@ class Run:
     objective: Objective = dataclasses.field(default_factory=Elbo)
     companion: Companion | None = None
     training: Training = dataclasses.field(default_factory=Training)
+    init_from: str | None = None
+    """Start from the weights of another run of the same model: its folder."""
     seed: NonNegative = 0
 
     @model_validator(mode="after")

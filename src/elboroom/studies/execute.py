@@ -94,7 +94,7 @@ def make_trainer(
         model,
         objective,
         data,
-        build.optimizer(config, model),
+        build.optimizer(config, model, len(data.train)),
         folder,
         plan(config),
         seed=config.seed,

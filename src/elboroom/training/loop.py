@@ -149,6 +149,19 @@ class Trainer:
             self._after_step(started, start_step)
         return self.progress
 
+    def trial(self, steps: int) -> float:
+        """Mean training loss of the second half of the first ``steps`` steps; infinite where it diverged.
+
+        For the search of a learning rate: nothing is written, and the trainer is spent.
+        """
+        self.model.train()
+        for step in range(steps):
+            if step == steps // 2:
+                self.meter.read()
+            self._step(self._rows(step), step)
+        loss = self.meter.read()[0]["loss"]
+        return loss if math.isfinite(loss) else math.inf
+
     def _step(self, rows: Tensor, step: int) -> None:
         """One update of the model, then of its average and its companion."""
         batch = self.data.train.batch(rows, self.random("binarize", step))
