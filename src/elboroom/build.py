@@ -80,6 +80,11 @@ def data(config: configs.Run, folder: Path | None = None) -> Data:
             f"companion '{config.companion.kind}' needs labels; '{loaded.title}' has none. "
             "Give labels with the data, or leave the companion out (--companion null)."
         )
+    if config.training.patience and loaded.valid is None:
+        raise InputError(
+            f"training.patience needs validation data, or it would select on test; '{loaded.title}' has none. "
+            "Set data.valid (--data.valid 1000)."
+        )
     return loaded
 
 

@@ -29,7 +29,7 @@ from elboroom.models import VAE
 from elboroom.models.evidence import log_evidence
 from elboroom.numerics import Randomness
 from elboroom.training.checkpoint import Store, replace_text
-from elboroom.training.runtime import Runtime
+from elboroom.training.runtime import Runtime, find_device
 
 FORMAT = 1
 Array = np.ndarray
@@ -164,7 +164,7 @@ def load(folder: str | Path, *, checkpoint: str = "auto", device: str = "cpu", t
             f"{folder}: its configuration names {', '.join(config.foreign)}; opening it runs that code. "
             "If you trust it, say so (--trust, or trust=True)."
         )
-    return Run(folder, config, checkpoint, torch.device(device))
+    return Run(folder, config, checkpoint, find_device(device))
 
 
 class Run:

@@ -1,7 +1,7 @@
 """Trains one small run, then kills it by SIGKILL at chosen moments, resumes it, and tells what differs.
 
 Run as a program (`python kill_driver.py FOLDER < orders.json`): its parent process only forks, so that torch is
-imported once and its children start with no threads. Prints a JSON object: the number of moments, and one report per order.
+imported once and its children start with no threads. Prints JSON: the number of moments, and a report per order.
 
 An order is {"config": {...}, "kills": [n, ...]}: the run, and then each resumption, is killed at its n-th moment
 (n < 1: that share of all moments; "seconds": [s, ...] instead: after that time); at the end it is left to finish.
