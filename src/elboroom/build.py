@@ -69,20 +69,16 @@ def data(config: configs.Run, folder: Path | None = None) -> Data:
     likelihood = config.model.likelihood
     if loaded.values not in likelihood.takes:
         raise InputError(_support(config, loaded))
-    asks = "patience" if config.training.patience else config.training.schedule.kind
-    if asks in ("patience", "plateau") and loaded.valid is None:
-        raise InputError(
-            f"training's {asks} needs validation data, or it would select on test; '{loaded.title}' has none. "
-            "Set some aside (--data.valid 5000)."
-        )
     if config.companion is not None and loaded.classes is None:
         raise InputError(
             f"companion '{config.companion.kind}' needs labels; '{loaded.title}' has none. "
             "Give labels with the data, or leave the companion out (--companion null)."
         )
-    if config.training.patience and loaded.valid is None:
+    waits = ["patience"] if config.training.patience else []
+    waits += ["schedule 'plateau'"] if config.training.schedule.kind == "plateau" else []
+    if waits and loaded.valid is None:
         raise InputError(
-            f"training.patience needs validation data, or it would select on test; '{loaded.title}' has none. "
+            f"training.{waits[0]} needs validation data, or it would select on test; '{loaded.title}' has none. "
             "Set data.valid (--data.valid 1000)."
         )
     return loaded
