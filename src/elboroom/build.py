@@ -16,7 +16,7 @@ from elboroom.data import Data
 from elboroom.data import load as load_data
 from elboroom.errors import InputError
 from elboroom.models import VAE
-from elboroom.networks.layers import he_normal_
+from elboroom.networks.layers import he_normal_, normal_
 from elboroom.numerics import seed_for
 
 
@@ -74,9 +74,11 @@ def data(config: configs.Run, folder: Path | None = None) -> Data:
             f"companion '{config.companion.kind}' needs labels; '{loaded.title}' has none. "
             "Give labels with the data, or leave the companion out (--companion null)."
         )
-    if config.training.patience and loaded.valid is None:
+    waits = ["patience"] if config.training.patience else []
+    waits += ["schedule 'plateau'"] if config.training.schedule.kind == "plateau" else []
+    if waits and loaded.valid is None:
         raise InputError(
-            f"training.patience needs validation data, or it would select on test; '{loaded.title}' has none. "
+            f"training.{waits[0]} needs validation data, or it would select on test; '{loaded.title}' has none. "
             "Set data.valid (--data.valid 1000)."
         )
     return loaded
@@ -108,6 +110,8 @@ def model(config: configs.Run, shape: tuple[int, ...], values: str = "unit-inter
         built = _model(config.model, shape, values)
         if config.training.init == "he":
             he_normal_(built)
+        elif config.training.init == "normal":
+            normal_(built, config.training.init_std)
     return built
 
 
@@ -126,10 +130,16 @@ def objective(config: configs.Run) -> Callable:
     return partial(named(part.builds), **fields)
 
 
-def optimizer(config: configs.Run, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer over the model's parameters, fused where it can be."""
-    part = config.training.optimizer
+def optimizer(config: configs.Run, model: nn.Module, examples: int) -> torch.optim.Optimizer:
+    r"""The optimizer over the model's parameters, fused where it can be.
+
+    A prior N(0, v) on the weights is the objective :math:`\sum_i L_i + \log p(\theta)`; per image, of ``examples``, its
+    gradient is :math:`\theta / (N v)`, which torch's coupled decay adds (SPEC 2.1).
+    """
+    part, prior = config.training.optimizer, config.training.weight_prior
     fused = {"fused": True} if part.fused else {}
+    if prior is not None:
+        fused["weight_decay"] = 1 / (examples * prior)
     fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name != "kind"}
     return named(part.builds)(model.parameters(), **fields, **fused)
 
@@ -137,7 +147,8 @@ def optimizer(config: configs.Run, model: nn.Module) -> torch.optim.Optimizer:
 def schedule(config: configs.Run) -> Callable[[int, int], float]:
     """The factor of the learning rate as a function of (step, steps)."""
     part = config.training.schedule
-    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name != "kind"}
+    left_out = ("kind", *getattr(part, "not_passed", ()))
+    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name not in left_out}
     return partial(named(part.builds), **fields)
 
 

@@ -22,6 +22,7 @@ from elboroom import build
 from elboroom.config import Run as RunConfig
 from elboroom.config import load_run, to_yaml
 from elboroom.config.files import parse_yaml
+from elboroom.config.run import identity_of
 from elboroom.data import Data
 from elboroom.errors import InputError, unknown
 from elboroom.models import VAE
@@ -75,10 +76,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def identity(folder: Path) -> str:
-    """`Run.hash` of the configuration as config.yaml holds it, whatever fields later versions have added."""
-    content = parse_yaml((folder / "config.yaml").read_text(encoding="utf-8"), str(folder / "config.yaml"))
-    plain = {key: value for key, value in content.items() if key not in ("format", "name")}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
+    """`Run.identity` of the configuration as config.yaml holds it."""
+    return identity_of(parse_yaml((folder / "config.yaml").read_text(encoding="utf-8"), str(folder / "config.yaml")))
 
 
 def write_state(folder: Path, status: str, **more: Any) -> None:

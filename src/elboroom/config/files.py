@@ -79,6 +79,8 @@ def _absolute_paths(value: Any, folder: Path) -> Any:
     if not isinstance(value, dict):
         return value
     result = {k: _absolute_paths(v, folder) for k, v in value.items()}
+    if isinstance(result.get("init_from"), str):
+        result["init_from"] = str((folder / Path(result["init_from"]).expanduser()).resolve())
     for holder, key in ((result.get("data"), "path"), (result, "data.path")):
         if isinstance(holder, dict) and key in holder:
             holder[key] = _absolute(holder[key], folder)

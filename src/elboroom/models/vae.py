@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from elboroom.distributions import rate_by_dimension
 from elboroom.records import Base, Draw
@@ -14,9 +15,10 @@ class VAE(nn.Module):
     ``encoder(x)`` is q(z|x), ``prior(encoder)`` is p(z), ``decoder(z)`` is p(x|z). Calling the model draws.
     """
 
-    def __init__(self, encoder: nn.Module, prior: nn.Module, decoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, prior: nn.Module, decoder: nn.Module, slices: int = 1) -> None:
         super().__init__()
         self.encoder, self.prior, self.decoder = encoder, prior, decoder
+        self.slices = slices  # the decoder takes the batch in so many parts, each recomputed in the backward pass
 
     def noise(self, generator: torch.Generator, k: int, batch: int) -> Float[Tensor, "k batch width"]:
         """The noise that k posterior samples of each example are made from."""
@@ -28,9 +30,20 @@ class VAE(nn.Module):
         z, log_qz = q.rsample_with_log_prob(noise)
         return Draw(
             z=z,
-            log_px=self.decoder(z).log_prob(x),
+            log_px=self._score(z, x),
             log_pz=None if log_qz is None else p.log_prob(z),
             log_qz=log_qz,
             base=Base(q.family, q.loc, q.log_var, q.norm),
             rate=rate_by_dimension(q, p),
         )
+
+    def _score(self, z: Float[Tensor, "k batch latent"], x: Float[Tensor, "batch *event"]) -> Float[Tensor, "k batch"]:
+        """log p(x|z). In slices, the activations of one slice exist at a time; encoder, prior and batch terms do not
+        notice."""
+        if self.slices == 1 or not torch.is_grad_enabled():
+            return self._decode(z, x)
+        parts = zip(z.chunk(self.slices, dim=1), x.chunk(self.slices), strict=True)
+        return torch.cat([checkpoint(self._decode, a, b, use_reentrant=False) for a, b in parts], dim=1)
+
+    def _decode(self, z: Tensor, x: Tensor) -> Tensor:
+        return self.decoder(z).log_prob(x)

@@ -44,6 +44,18 @@ class Plan:
     checkpoint_every: int | None = None
     keep_epochs: tuple[int, ...] = ()
     patience: int | None = None
+    plateau: "Plateau | None" = None
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """When the learning rate drops for want of progress, and when training ends for it."""
+
+    factor: float = 0.5
+    patience: int = 20
+    restart: bool = True
+    drops: int = 3
+    least: float = 0.05
 
 
 @dataclass
@@ -53,7 +65,10 @@ class Progress:
     step: int = 0
     best_step: int | None = None
     best_loss: float = math.inf
-    bad_evaluations: int = 0
+    bad_evaluations: int = 0  # since the best
+    stale_evaluations: int = 0  # since the best, or the last drop of the learning rate
+    drops: int = 0
+    rate_factor: float = 1.0
     done: bool = False
 
 
@@ -153,6 +168,19 @@ class Trainer:
             self._after_step(started, start_step)
         return self.progress
 
+    def trial(self, steps: int) -> float:
+        """Mean training loss of the second half of the first ``steps`` steps; infinite where it diverged.
+
+        For the search of a learning rate: nothing is written, and the trainer is spent.
+        """
+        self.model.train()
+        for step in range(steps):
+            if step == steps // 2:
+                self.meter.read()
+            self._step(self._rows(step), step)
+        loss = self.meter.read()[0]["loss"]
+        return loss if math.isfinite(loss) else math.inf
+
     def _step(self, rows: Tensor, step: int) -> None:
         """One update of the model, then of its average and its companion."""
         batch = self.data.train.batch(rows, self.random("binarize", step))
@@ -196,7 +224,7 @@ class Trainer:
         return self._order[index * self.plan.batch : (index + 1) * self.plan.batch]
 
     def _set_rate(self, step: int) -> None:
-        factor = self.schedule(step, self.steps) * warm(step, self.plan.warmup)
+        factor = self.progress.rate_factor * self.schedule(step, self.steps) * warm(step, self.plan.warmup)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
 
@@ -244,13 +272,27 @@ class Trainer:
             return False
         if line["loss"] < self.progress.best_loss:
             self.progress.best_loss, self.progress.best_step = line["loss"], self.progress.step
-            self.progress.bad_evaluations = 0
+            self.progress.bad_evaluations = self.progress.stale_evaluations = 0
             return True
         self.progress.bad_evaluations += 1
+        self.progress.stale_evaluations += 1
+        if self.plan.plateau is not None and self.progress.stale_evaluations > self.plan.plateau.patience:
+            self._drop_rate(self.plan.plateau)
         return False
 
+    def _drop_rate(self, plateau: Plateau) -> None:
+        """A smaller learning rate, and moments that start anew."""
+        self.progress.stale_evaluations = 0
+        self.progress.drops += 1
+        self.progress.rate_factor *= plateau.factor
+        if plateau.restart:
+            self.optimizer.state.clear()
+
     def _out_of_patience(self) -> bool:
-        return self.plan.patience is not None and self.progress.bad_evaluations >= self.plan.patience
+        plateau, progress = self.plan.plateau, self.progress
+        if plateau is not None and (progress.drops > plateau.drops or progress.rate_factor < plateau.least):
+            return True
+        return self.plan.patience is not None and progress.bad_evaluations >= self.plan.patience
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 
@@ -317,4 +359,5 @@ class Trainer:
             self.companion.load_state_dict(groups["companion"])
             restore_optimizer(self.companion_optimizer, groups["companion-optimizer"], values["companion-optimizer"])
         self.progress = Progress(**values["progress"])
+        self.progress.done = self.progress.step >= self.steps or self._out_of_patience()  # the plan may be longer now
         self.meter.restore(groups["meter"])
