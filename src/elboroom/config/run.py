@@ -33,6 +33,9 @@ class Run:
     def _combination(self) -> "Run":
         for reason in refusals(self):
             raise ValueError(reason)
+        why = getattr(self.objective, "uncompiled", None)
+        if self.training.compile and why:
+            raise ValueError(f"objective '{self.objective.kind}': {why}; set --training.compile false.")
         if self.training.patience and not self.data.valid and self.data.split == "official":
             raise ValueError("training.patience needs validation data, or it would select on test; set data.valid.")
         return self

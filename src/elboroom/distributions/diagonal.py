@@ -45,6 +45,10 @@ class DiagonalNormal(Distribution):
         quadratic = (value - self.loc).square() * (-self.log_var).exp()
         return -0.5 * (quadratic + (self.log_var + LOG_2PI)).sum(-1)
 
+    def detached(self) -> "DiagonalNormal":
+        """The same distribution, through whose parameters no gradient flows."""
+        return DiagonalNormal(self.loc.detach(), self.log_var.detach())
+
 
 class StandardNormal(Distribution):
     """N(z; 0, I) of a given number of dimensions: batch shape (), event shape (latent,)."""
@@ -67,6 +71,11 @@ class StandardNormal(Distribution):
     def from_noise(self, noise: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead latent"]:
         """Samples from standard normal noise that the caller gives."""
         return noise
+
+    def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
+        """n codes from a generator, on the prior's device."""
+        noise = torch.randn(n, *self.event_shape, generator=generator, device=generator.device)
+        return self.from_noise(noise.to(self.device))
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Float[Tensor, "..."]:
         return torch.randn(self._extended_shape(sample_shape), device=self.device)
