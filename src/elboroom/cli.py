@@ -42,9 +42,9 @@ class Study:
         from elboroom.studies import study as studies
 
         use_data(self.data_dir)
-        found = studies.find(self.study)
+        found = studies.scaled(studies.find(self.study), self.scale)
         out = self.out or Path("runs") / "-".join(filter(None, [found.name, self.scale]))
-        planned = studies.plan(found, out, scale=self.scale, options=tuple(options))
+        planned = studies.plan(found, out, options=tuple(options))
         if self.dry_run:
             for run in planned:
                 studies.look(run)
@@ -422,7 +422,7 @@ def seconds(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-class stopping:  # noqa: N801 - a context manager, used like a function
+class stopping:
     """SIGINT, SIGTERM and the budget ask the training to stop after its step; a second signal ends it at once."""
 
     def __init__(self, budget: str | None) -> None:

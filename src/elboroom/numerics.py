@@ -20,7 +20,7 @@ def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def log_mean_exp(x: Float[Tensor, "k *rest"], dim: int = 0) -> Float[Tensor, "*rest"]:
+def log_mean_exp(x: Float[Tensor, "..."], dim: int = 0) -> Float[Tensor, "..."]:
     r""":math:`\log \frac1K \sum_k e^{x_k}` without overflow."""
     return torch.logsumexp(x, dim) - math.log(x.shape[dim])
 

@@ -18,7 +18,7 @@ from elboroom import build
 from elboroom.config import Run as RunConfig
 from elboroom.config import load_run, to_yaml
 from elboroom.data import Data
-from elboroom.errors import InputError
+from elboroom.errors import InputError, unknown
 from elboroom.models import VAE
 from elboroom.models.evidence import log_evidence
 from elboroom.numerics import Randomness
@@ -50,7 +50,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {"format": FORMAT, "status": "new"}
     except json.JSONDecodeError:
-        raise InputError(f"{folder / 'state.json'}: torn or edited. `elboroom resume {folder}` writes it anew.") from None
+        raise InputError(
+            f"{folder / 'state.json'}: torn or edited. `elboroom resume {folder}` writes it anew."
+        ) from None
 
 
 def write_environment(folder: Path, runtime: Runtime, data: Data) -> None:
@@ -195,6 +197,15 @@ class Run:
         """Where the evaluation of this checkpoint lies."""
         return self.folder / "evaluation" / f"step-{self.step}"
 
+    def images(self, split: str = "test", n: int | None = None) -> Float[Array, "n *event"]:
+        """The first n examples of a split (all of them by default), scaled and binarized as evaluation sees them."""
+        splits = self.data.splits()
+        if split not in splits:
+            raise unknown("split", split, splits)
+        examples = splits[split]
+        index = torch.arange(min(n or len(examples), len(examples)), device=self.device)
+        return _gather(examples.fixed(part).x for part in index.split(1000))
+
     # Arrays in, arrays out ---------------------------------------------------------------------------------------
 
     def prepare(self, images: Array) -> Tensor:
@@ -271,4 +282,3 @@ def _gather(parts: Any) -> Array:
 def _step_number(name: str) -> int | None:
     digits = name.removeprefix("step-")
     return int(digits) if digits.isdigit() else None
-

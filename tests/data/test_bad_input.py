@@ -70,6 +70,7 @@ def with_hole(value):
 
 HUGE = idx_bytes(GREY, claimed=(2**31, 2**16, 2**16))
 HUGE_NPY = npy_bytes(np.zeros((12, 4))).replace(b"(12, 4)", b"(9" + b"9" * 17 + b",)", 1)
+MAT_SHAPE, MAT_HUGE = struct.pack("<3i", 12, 5, 4), struct.pack("<3i", 2**31 - 1, 2**31 - 1, 4)
 IMAGES, LABELS = "a-images-idx3-ubyte", "a-labels-idx1-ubyte"
 
 # what: (files, data.path within them, what names the offender, a word of the cure)
@@ -118,6 +119,7 @@ CASES = {
     "nan labels": ({"x.npz": npz_bytes(x=GREY, y=with_hole(np.nan)[:, 1])}, "x.npz", "row 7", "data.labels"),
     "labels that are fractions": ({"x.npz": npz_bytes(x=GREY, y=np.arange(12) / 5)}, "x.npz", "x.npz", "data.labels"),
     "mat cut off": ({"x.mat": mat_bytes(x=GREY)[:-50]}, "x.mat", "x.mat", "-v7"),
+    "mat of a huge claim": ({"x.mat": mat_bytes(x=GREY).replace(MAT_SHAPE, MAT_HUGE)}, "x.mat", "x.mat", "-v7"),
     "mat damaged": ({"x.mat": b"hello" * 60}, "x.mat", "x.mat", "-v7"),
     "mat empty": ({"x.mat": b""}, "x.mat", "x.mat", "-v7"),
     "mat of text": ({"x.mat": mat_bytes(x="text")}, "x.mat", "x.mat", "one array"),

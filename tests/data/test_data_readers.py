@@ -115,6 +115,20 @@ def test_frey_faces_are_columns(tmp_path):
     np.testing.assert_allclose(x * 255, GREY.reshape(30, 20), atol=1e-4)
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "i8", "u8", "f4", "f8", "?"])
+def test_matlab_arrays_are_those_of_scipy(tmp_path, dtype, compressed):
+    x = (GREY % 100).astype(dtype)
+    others = {"text": "abc", "cell": np.array(["a", 1], object), "complex": x * 1j, "one": x[:1, 0, 0], "none": x[:0]}
+    scipy.io.savemat(tmp_path / "x.mat", {**others, "long_name_of_x": x}, do_compression=compressed)
+    arrays = dict(readers.mat_arrays((tmp_path / "x.mat").read_bytes()))
+    expected = scipy.io.loadmat(tmp_path / "x.mat")
+    assert set(arrays) == {"one", "none", "long_name_of_x"}
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, expected[name])
+        assert array.dtype == (np.bool_ if dtype == "?" else expected[name].dtype)
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_csv_of_real_numbers_without_header(tmp_path, delimiter):
     table = RNG.normal(size=(9, 3)).round(6)

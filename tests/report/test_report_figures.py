@@ -63,6 +63,12 @@ def test_a_step_inside_an_epoch_has_its_place_on_the_axis():
     assert (x.tolist(), y.tolist()) == ([0.5, 1.0], [3.0, 2.0])
 
 
+def test_accuracy_in_training_takes_the_unit_of_evaluation():
+    rows = [{"split": "train", "step": 1, "epoch": 1, "companion/accuracy": 50.0}]
+    rows += [{"split": "test", "step": 1, "epoch": 1, "accuracy/z": 60.0}]
+    assert figures._points(rows, "accuracy/z", evaluated=False)[1].tolist() == [50.0]
+
+
 def test_curves_have_a_panel_a_quantity_and_mark_nan():
     history = metrics(0, point=False, epochs=4, noise=0.4)
     broken = [*history, {"split": "train", "step": 60, "loss": float("nan")}]

@@ -114,6 +114,11 @@ def test_nan_is_shown(quick, tmp_path):
     assert "NaN" in text(report([run]).read_text())
 
 
+def test_a_collapsed_posterior_is_called_so(quick, tmp_path):
+    run = write_run(tmp_path / "vae", scores=[score("rate", 0.013)], images=False)
+    assert "collapsed: the codes carry 0.013 nats" in text(report([run]).read_text())
+
+
 def test_a_run_without_evaluation_says_how_to_get_it(quick, tmp_path):
     run = write_run(tmp_path / "vae", state={"status": "running", "epoch": 3}, evaluated=False)
     (run / "state.json").write_text('{"format": 1, "status": "running", "step": 0, "epoch": 0}')

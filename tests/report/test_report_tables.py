@@ -153,3 +153,12 @@ def test_test_scores_come_before_validation_scores():
     entry = Entry(label="a", scores=[score("elbo", -1.0), score("elbo", -9.0, split="valid")])
     (table,) = comparison([entry])
     assert column(table, "elbo")["a"].text == "−1.00"
+
+
+def test_a_likelihood_on_few_effective_samples_says_so():
+    few = Entry(label="a", scores=[score("nll", 35.0), score("nll/effective-samples", 2.2, samples=1000)])
+    many = Entry(label="b", scores=[score("nll", 22.0), score("nll/effective-samples", 400.0, samples=1000)])
+    (table,) = comparison([few, many])
+    cells = column(table, "nll")
+    assert "2.2 effective samples of 1,000" in dict(table.notes)[cells["a"].note]
+    assert cells["b"].note == ""

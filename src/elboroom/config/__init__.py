@@ -7,4 +7,16 @@ from elboroom.config.run import Model, Run
 from elboroom.config.study import Study
 from elboroom.config.training import Training
 
-__all__ = ["Custom", "Data", "Model", "Run", "Study", "Training", "apply_options", "load_run", "load_study", "run_from", "to_yaml"]
+__all__ = [
+    "Custom",
+    "Data",
+    "Model",
+    "Run",
+    "Study",
+    "Training",
+    "apply_options",
+    "load_run",
+    "load_study",
+    "run_from",
+    "to_yaml",
+]

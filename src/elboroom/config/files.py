@@ -39,7 +39,9 @@ def parse_yaml(text: str, source: str) -> Any:
         return content
     except yaml.constructor.ConstructorError as error:
         if "python/" in str(error):
-            raise InputError(f"{source}: it asks for code to be run ({error.problem}); write plain values only.") from None
+            raise InputError(
+                f"{source}: it asks for code to be run ({error.problem}); write plain values only."
+            ) from None
         raise InputError(f"{source}: {error.problem or error}. Mend that line.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -77,16 +79,16 @@ def _absolute_paths(value: Any, folder: Path) -> Any:
     if not isinstance(value, dict):
         return value
     result = {k: _absolute_paths(v, folder) for k, v in value.items()}
-    for key, inner in (("data", "path"), (None, "data.path")):
-        holder = result if key is None else result.get(key)
-        if isinstance(holder, dict) and inner in holder:
-            paths = holder[inner]
-            absolute = [_absolute(p, folder) for p in paths] if isinstance(paths, list) else _absolute(paths, folder)
-            holder[inner] = absolute
+    for holder, key in ((result.get("data"), "path"), (result, "data.path")):
+        if isinstance(holder, dict) and key in holder:
+            holder[key] = _absolute(holder[key], folder)
     return result
 
 
 def _absolute(path: Any, folder: Path) -> Any:
+    """A relative path, or each of a list of them, made absolute from a folder."""
+    if isinstance(path, list):
+        return [_absolute(p, folder) for p in path]
     return str((folder / Path(path).expanduser()).resolve()) if isinstance(path, str) else path
 
 
@@ -143,6 +145,11 @@ def load_run(path: Path, options: Iterable[str] = ()) -> Run:
 def load_study(path: Path) -> Study:
     """Read and validate a study."""
     return _validated(Study, read_mapping(path), str(path))
+
+
+def study_from(content: dict[str, Any], source: str) -> Study:
+    """A validated study."""
+    return _validated(Study, content, source)
 
 
 def to_yaml(config: Run | Study) -> str:

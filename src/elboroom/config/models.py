@@ -45,7 +45,7 @@ class ConvEncoder:
 
 @settings
 class ConvDecoder:
-    """Its mirror: a linear layer to the smallest maps, one layer that keeps the size, then doublings up to the image."""
+    """Its mirror: a linear layer to the smallest maps, a layer that keeps their size, then doublings to the image."""
 
     kind: Literal["conv"] = "conv"
     channels: tuple[Positive, ...] = (64, 64, 32)

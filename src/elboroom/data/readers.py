@@ -12,6 +12,7 @@ import math
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -246,25 +247,66 @@ def key_of(lower: dict[str, str], words: tuple[str, ...], part: str) -> str | No
     return next((lower[k] for k in (list(words) if part == "all" else spellings) if k in lower), None)
 
 
-# MATLAB
+# MATLAB: read here, because scipy's reader takes the process down with it on some damaged files
+
+MAT_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+MAT_CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
+MAT_MATRIX, MAT_COMPRESSED = 14, 15
+MAT_COMPLEX, MAT_LOGICAL = 0x800, 0x200
 
 
 def mat(path: Path) -> Parts:
     """A MATLAB 5 to 7.2 file: its largest numeric array, one example a row (``ff`` of Frey faces: one a column).
 
-    A vector named y or labels is the labels.
+    An array named y or labels is the labels. MathWorks, "MAT-File Level 5 File Format".
     """
-    import scipy.io  # slow to import, and few need it
-
     with refusing(path, "Save it anew from MATLAB with save -v7, numeric arrays only."):
-        content = scipy.io.loadmat(path, appendmat=False)
-        arrays = {k: v for k, v in content.items() if isinstance(v, np.ndarray) and v.dtype.kind in "biuf"}
-        labels = {k: arrays.pop(k) for k in list(arrays) if k.lower() in LABEL_KEYS}
-        if not arrays:
-            raise InputError(f"{path}: no array of numbers in it. Save the images as one array, an example a row.")
-        key = max(arrays, key=lambda k: arrays[k].size)
-        images = arrays[key].T if key == "ff" else arrays[key]
-        return {"all": with_labels(path, images, next(iter(labels.values()), None))}
+        arrays = dict(mat_arrays(path.read_bytes()))
+    labels = [arrays.pop(key) for key in list(arrays) if key.lower() in LABEL_KEYS]
+    if not arrays:
+        raise InputError(f"{path}: no array of numbers in it. Save the images as one array, an example a row.")
+    key = max(arrays, key=lambda k: arrays[k].size)
+    return {"all": with_labels(path, arrays[key].T if key == "ff" else arrays[key], labels[0] if labels else None)}
+
+
+def mat_arrays(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and values of the real numeric arrays of a file; text, cells, structures and the like are passed over."""
+    order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
+    if order is None or content[125 if order == "<" else 124] != 1:
+        raise ValueError("not a MATLAB 5 file")
+    for kind, data in mat_elements(memoryview(content)[128:], order):
+        if kind == MAT_COMPRESSED:
+            kind, data = next(mat_elements(memoryview(zlib.decompress(data)), order))
+        found = mat_matrix(data, order) if kind == MAT_MATRIX else None
+        if found is not None:
+            yield found
+
+
+def mat_elements(content: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
+    """Type and bytes of the elements that follow one another; up to four bytes are packed into the tag itself."""
+    at = 0
+    while at < len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, at)
+        start = at + 8
+        if kind >> 16:
+            kind, size, start = kind & 0xFFFF, kind >> 16, at + 4
+        if start + size > len(content):
+            raise ValueError("it ends within an array")
+        yield kind, content[start : start + size]
+        at = start + size + (0 if kind == MAT_COMPRESSED else -(start + size) % 8)
+
+
+def mat_matrix(data: memoryview, order: str) -> tuple[str, np.ndarray] | None:
+    """Name and values of an array, None where it is not of real numbers."""
+    elements = mat_elements(data, order)
+    flags = struct.unpack_from(f"{order}I", next(elements)[1])[0]
+    if flags & 0xFF not in MAT_CLASSES or flags & MAT_COMPLEX:
+        return None
+    shape = np.frombuffer(next(elements)[1], f"{order}i4").tolist()
+    name = bytes(next(elements)[1]).decode("ascii")
+    kind, stored = next(elements)
+    values = np.frombuffer(stored, order + MAT_STORED[kind]).reshape(shape, order="F")
+    return name, values.astype(np.bool_ if flags & MAT_LOGICAL else MAT_CLASSES[flags & 0xFF])
 
 
 # tables

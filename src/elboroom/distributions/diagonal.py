@@ -38,6 +38,7 @@ class DiagonalNormal(Distribution):
         self, noise: Float[Tensor, "k *batch latent"]
     ) -> tuple[Float[Tensor, "k *batch latent"], Float[Tensor, "k *batch"]]:
         """Samples from standard normal noise, and their log-densities, in one pass (nats)."""
+        noise = noise.to(self.loc.dtype)
         z = self.loc + (self.log_var / 2).exp() * noise
         return z, -0.5 * (noise.square() + (self.log_var + LOG_2PI)).sum(-1)
 

@@ -74,9 +74,7 @@ def _compatible(run: Run, other: DataConfig) -> object:
     return data
 
 
-def _write(
-    run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor], encoded: object, keep: bool
-) -> None:
+def _write(run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor], encoded: object, keep: bool) -> None:
     folder = run.evaluation
     folder.mkdir(parents=True, exist_ok=True)
     everything = _merge_into(folder / "scores.json", scores)
@@ -95,4 +93,3 @@ def _merge_into(path: Path, scores: list[Score]) -> list[Score]:
     everything = score_files.merge(old, scores)
     replace_text(path, score_files.dump(everything))
     return everything
-

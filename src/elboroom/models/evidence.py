@@ -21,7 +21,7 @@ class Evidence:
     effective_samples: Float[Tensor, " n"]
 
 
-def row_bytes(decoder: nn.Module, latent: int, device: torch.device) -> int:
+def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"]) -> int:
     """Memory that decoding one code and scoring it takes: every activation at once, which is an upper limit."""
     total = [0]
 
@@ -32,7 +32,7 @@ def row_bytes(decoder: nn.Module, latent: int, device: torch.device) -> int:
     handles = [m.register_forward_hook(count) for m in decoder.modules()]
     try:
         with torch.no_grad():
-            mean = decoder(torch.zeros(1, latent, device=device)).mean
+            mean = decoder(z).mean
     finally:
         for handle in handles:
             handle.remove()
@@ -72,10 +72,12 @@ def log_evidence(
         progress: told the number of examples done.
 
     Raises:
-        ValueError: the posterior is a point.
+        ValueError: the posterior is a point, or no samples are asked for.
     """
+    if samples < 1:
+        raise ValueError(f"an importance-weighted bound needs at least 1 sample, got {samples}")
     random = Randomness(seed, x.device)
-    most = max(1, budget // row_bytes(model.decoder, model.encoder.latent, x.device))
+    most = max(1, budget // row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent)))
     block = max(1, min(len(x), most // min(samples, PIECE)))
     bounds, effective = [], []
     for start in range(0, len(x), block):

@@ -1,5 +1,7 @@
 """The convolutional networks of μ-VAE (SPEC 5.2, table 4 of the paper) and their relatives for other image sizes."""
 
+import itertools
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -72,7 +74,7 @@ class Encoder(nn.Module):
         halvings = len(channels) - 1
         height, width = (sizes(side, halvings, kernel)[-1] for side in shape[1:])
         body: list[nn.Module] = [*same_size(kernel, shape[0], channels[0]), activation_named(activation)]
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in itertools.pairwise(channels):
             body += [nn.Conv2d(before, after, kernel, stride=2, padding=1), activation_named(activation)]
         self.body = nn.Sequential(*body, nn.Flatten())
         self.features = channels[-1] * height * width
@@ -104,7 +106,7 @@ class Decoder(nn.Module):
         body: list[nn.Module] = [nn.Linear(latent, channels[0] * small[1] * small[2]), activation_named(activation)]
         body += [nn.Unflatten(1, small), *transposed_same(kernel, channels[0], channels[1])]
         body.append(activation_named(activation))
-        for i, (before, after) in enumerate(zip(channels[1:], channels[2:], strict=False)):
+        for i, (before, after) in enumerate(itertools.pairwise(channels[1:])):
             body += [doubling(kernel, before, after, self.grid[i], self.grid[i + 1]), activation_named(activation)]
         self.body = nn.Sequential(*body)
 

@@ -150,7 +150,8 @@ def _points(history: History, name: str, evaluated: bool) -> tuple[np.ndarray, n
     rows = [r for r in history if (r.get("split") != "train") == evaluated and isinstance(r.get(key), int | float)]
     per_epoch = _steps_per_epoch(history)
     x = [r["step"] / per_epoch if per_epoch and "step" in r else r.get("epoch", i + 1) for i, r in enumerate(rows)]
-    return np.asarray(x, dtype=float), np.asarray([r[key] for r in rows], dtype=float)
+    y = np.asarray([r[key] for r in rows], dtype=float)
+    return np.asarray(x, dtype=float), y
 
 
 def _steps_per_epoch(history: History) -> float | None:
@@ -190,7 +191,8 @@ def _legend(figure: Figure, variants: list[str]) -> None:
         Line2D([], [], color=INK, linewidth=1.7),
     ]
     labels = [*(v if len(v) < 40 else v[:38] + "…" for v in variants), "training", "validation or test"]
-    columns = min(len(labels), 6)
+    lines = math.ceil(sum(len(v) + 9 for v in labels) / (44 * figure.get_figwidth() / 3.4))
+    columns = math.ceil(len(labels) / lines)
     figure.legend(
         handles, [_safe(v) for v in labels], loc="outside lower center", ncols=columns, frameon=False, fontsize=8
     )

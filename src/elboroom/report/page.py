@@ -18,6 +18,7 @@ from elboroom.config.run import to_dict
 from elboroom.errors import InputError
 from elboroom.report import figures, tables
 from elboroom.report.folders import RunFolder, Source, by_label, read, together
+from elboroom.report.overview import Glance, overview
 from elboroom.report.tables import Entry
 
 SHOWN = 20
@@ -25,7 +26,9 @@ SHOWN = 20
 DRAWN = 4000
 """Codes that a scatter plot shows at most."""
 THRESHOLD = 0.1
-"""Nats of rate under which a dimension is drawn as hardly used."""
+"""Nats of rate under which a dimension is drawn as hardly used, and a whole code is called collapsed."""
+LARGEST_OVERVIEW = 8
+"""Models that are shown side by side at most."""
 NO_RATE = "a plain autoencoder's code is a point: no rate, hence no bound and no likelihood"
 
 
@@ -121,6 +124,7 @@ def page(sources: list[Source], title: str) -> str:
         "published_shown": any(line.published for t in headline for line in t.lines),
         "further": _further(entries),
         "unmatched": [p for p in published if not any(tables.matches(p, e) for e in entries)],
+        "overview": _overview(groups, sources),
         "curves": curves,
         "sections": sections,
         "details": [_details(r) for r in runs],
@@ -155,7 +159,7 @@ def entry(run: RunFolder) -> Entry:
         seed=run.seed,
         seconds=run.seconds,
         about=about(run),
-        warnings=tuple(warnings(run)),
+        warnings=(*warnings(run), *collapse(run)),
         absent=absent(run),
         data=run.data,
         facts={**_dotted(to_dict(run.config) if run.config else {}), **run.axes, "variant": run.variant},
@@ -205,13 +209,19 @@ def warnings(run: RunFolder) -> list[str]:
     return lines
 
 
+def collapse(run: RunFolder) -> list[str]:
+    """A sentence where the codes carry next to nothing."""
+    rates = [s.value for s in run.scores if s.name == "rate"]
+    return [f"collapsed: the codes carry {rates[-1]:.2g} nats"] if rates and rates[-1] < THRESHOLD else []
+
+
 def absent(run: RunFolder) -> dict[str, str]:
     """Why a score is not there, by its name; under "" the reason for all others."""
     reasons = {}
     if run.status in ("diverged", "failed", "missing", "pending") and not run.scores:
         return {"": f"{run.status}: nothing to evaluate"}
     if run.is_point:
-        reasons = dict.fromkeys(("elbo", "rate", "nll", "grey-bce", "active-units"), NO_RATE)
+        reasons = dict.fromkeys(("elbo", "rate", "nll", "bound/grey-bce"), NO_RATE)
     if not run.scores:
         return {**reasons, "": "not evaluated yet: run `elboroom evaluate` on its folder"}
     if run.config and run.config.companion is None:
@@ -254,6 +264,43 @@ def _written(run: RunFolder) -> float | None:
 
 
 # ---- figures ------------------------------------------------------------------------------------------------------
+
+
+def _overview(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Picture | None:
+    """Two to eight models side by side, the first seed of each; also written beside each study."""
+    shown = [g for runs in list(groups.values())[:LARGEST_OVERVIEW] if (g := _glance(runs[0])) is not None]
+    if len(shown) < 2:
+        return None
+    caption = (
+        "Codes: sampled z of test images by class, two principal components where there are more than two dimensions. "
+        "Below: test images above their reconstructions, and samples: from the prior, or from a Gaussian fitted to the "
+        "codes where they do not follow the prior (plain autoencoder, clipped codes). Seed of each: the first."
+    )
+    picture = _picture("overview", overview(shown), f"{len(shown)} models at a glance", caption)
+    for source in sources:
+        if source.is_study:
+            _write(source.path, [picture])
+    return picture
+
+
+def _glance(run: RunFolder) -> Glance | None:
+    """A column of the overview, where there are codes or pictures."""
+    codes, pictures = run.tensors("codes-test"), run.tensors("pictures")
+    if not codes and not pictures:
+        return None
+    loose = run.is_point or (run.config is not None and run.config.model.posterior.clip is not None)
+    values = {s.name: s.value for s in run.scores}
+    parts = [f"rate {values['rate']:.3g} nats" if "rate" in values else "no rate"]
+    parts += [f"accuracy {values['accuracy/z']:.1f} %"] if "accuracy/z" in values else []
+    return Glance(
+        title=run.label,
+        caption=", ".join(parts),
+        codes=codes.get("z"),
+        labels=codes.get("labels"),
+        originals=pictures.get("originals"),
+        reconstructions=pictures.get("reconstructions"),
+        samples=pictures.get("samples-fitted" if loose else "samples-1"),
+    )
 
 
 def _curves(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Picture | None:
@@ -309,7 +356,7 @@ def _section(label: str, runs: list[RunFolder], run: RunFolder, made: list[Pictu
         anchor=f"variant-{index}",
         title=f"{label}, seed {run.seed}" if len(runs) > 1 else label,
         facts=[f for f in (about(run), sampling_quality(run), *_remarks(run)) if f],
-        warnings=warnings(run),
+        warnings=[*warnings(run), *collapse(run)],
         pictures=made,
         missing=[*run.problems, *missing(run)],
     )
@@ -332,10 +379,11 @@ def sampling_quality(run: RunFolder) -> str:
     counts = run.tensors("examples").get("effective-samples")
     if counts is None or not counts.size:
         return ""
-    low = float((counts < 2).mean())
+    few = float((counts < tables.FEW).mean())
+    verdict = "; where they are few the NLL is a loose upper bound" if few else ""
     return (
         f"importance sampling of the likelihood: median of {np.median(counts):,.1f} effective samples an image, "
-        f"under 2 in {low:.1%} of the images (few: the NLL is an upper bound that is still loose)"
+        f"under {tables.FEW} in {few:.0%} of the images{verdict}"
     )
 
 
@@ -399,9 +447,13 @@ def _samples(shown: dict[str, np.ndarray], is_point: bool) -> Iterator[Picture]:
     names = [n for n in shown if n.startswith("samples-") and _is_images(shown[n], 4)]
     for name in sorted(names, key=lambda n: (n != "samples-1", n != "samples-fitted", len(n), n)):
         scale = name.removeprefix("samples-")
-        caption = f"Samples: decoded z ~ N(0, {scale}² I)."
+        caption = f"Samples: decoded z ~ N(0,\u00a0{scale}²\u00a0I)."
         if scale == "1":
-            source = "z ~ N(0, I), though this model has no prior" if is_point else "draws from the prior, z ~ N(0, I)"
+            source = (
+                "z ~ N(0,\u00a0I), though this model has no prior"
+                if is_point
+                else "draws from the prior, z ~ N(0,\u00a0I)"
+            )
             caption = f"Samples: decoded {source}."
         if scale == "fitted":
             caption = "Samples: z from a Gaussian fitted to the test codes, fair to codes that do not follow the prior."

@@ -10,12 +10,15 @@ from typing import Any
 from elboroom.scores import Protocol, Score
 
 MISSING = "—"
-HEADLINE = ("elbo", "rate", "distortion", "nll", "grey-bce", "active-units", "accuracy/z", "accuracy/mean")
+FEW = 10
+"""Effective importance samples an image under which a likelihood is called loose."""
+HEADLINE = ("elbo", "rate", "distortion", "nll", "bound/grey-bce", "active-units", "accuracy/z", "accuracy/mean")
 TITLES = {
     "elbo": "ELBO",
     "nll": "NLL",
-    "grey-bce": "grey-BCE",
+    "bound/grey-bce": "grey-BCE bound",
     "active-units": "active units",
+    "nll/effective-samples": "effective samples of the NLL",
     "accuracy/z": "accuracy, z",
     "accuracy/mean": "accuracy, mean",
 }
@@ -24,7 +27,7 @@ MEANINGS = {
     "rate": "KL(q(z|x) ‖ p(z)): how much information the code carries; near 0 the posterior has collapsed",
     "distortion": "−E[log p(x|z)]: what the reconstruction misses",
     "nll": "−log p(x), estimated by importance sampling; the samples are in the header, more of them lower it",
-    "grey-bce": "cross-entropy of grey pixels: a loss, not the likelihood of any data",
+    "bound/grey-bce": "cross-entropy of grey pixels, with the rate: a loss, no bound on the likelihood of any data",
     "active-units": "latent dimensions whose posterior mean varies over the data",
     "accuracy/z": "a classifier that sees one sampled code: how informative codes are, noise included",
     "accuracy/mean": "the same classifier on the posterior mean",
@@ -246,6 +249,7 @@ def _table(group: list[Entry], names: list[str], published: list[dict[str, Any]]
     for i, row in enumerate(rows):
         cells = [_cell(grid[i][j], row, c, digits[j], i in best[j], notes) for j, c in enumerate(columns)]
         _mark_fixed(cells, grid, i, columns, notes)
+        _mark_loose(cells, row, columns, notes)
         lines.append(_line(row, [*cells, _time(row, seconds)]))
         lines += [_published_line(p, columns) for p in published if matches(p, row[0])]
     refused = refusal(group, first, names) if first else ""
@@ -307,7 +311,12 @@ def _best(column: list[list[Score]], about: Column) -> set[int]:
 
 def _cell(scores: list[Score], row: list[Entry], column: Column, digits: int, best: bool, notes: "_Notes") -> Cell:
     if not scores:
-        why = row[0].absent.get(column.name) or next((e.absent[""] for e in row if e.absent.get("")), "not measured")
+        reasons = row[0].absent
+        why = (
+            reasons.get(column.name)
+            or reasons.get(column.name.split("/")[0])
+            or next((e.absent[""] for e in row if e.absent.get("")), "not measured")
+        )
         return Cell(text=MISSING, note=notes.letter(why))
     value, error = mean_and_error(scores, len(row))
     fine = error is not None and math.isfinite(error)
@@ -326,6 +335,18 @@ def _mark_fixed(
                 how = f"nothing drawn{', ' * bool(e := mine[0].protocol.estimator)}{e}"
                 text = f"{how}; the others: {_estimator(other.protocol)}. Not ranked with them"
                 cells[j] = dataclasses.replace(cells[j], note=notes.letter(text))
+
+
+def _mark_loose(cells: list[Cell], row: list[Entry], columns: list[Column], notes: "_Notes") -> None:
+    """A footnote on likelihoods whose importance weights rest on a handful of samples."""
+    for j, column in enumerate(columns):
+        about = Column(name="nll/effective-samples", samples=column.samples)
+        found = _seeds(row, about, [about.name]) if column.name == "nll" else []
+        mean = fmean(s.value for s in found) if found else math.inf
+        if mean < FEW:
+            counts = f"{mean:.1f} effective samples of {column.samples:,} an image"
+            text = f"rests on {counts}: a loose upper bound, not to be trusted"
+            cells[j] = dataclasses.replace(cells[j], note=notes.letter(text))
 
 
 def _estimator(protocol: Protocol) -> str:

@@ -41,6 +41,7 @@ def collect(study: Path, out: Path, command: str) -> dict[str, Any]:
     for name in ("study.json", "study.yaml"):
         shutil.copyfile(study / name, out / name)
     shutil.copyfile(report([study]), out / "report.html")
+    shutil.copytree(study / "figures", out / "figures", dirs_exist_ok=True)
     ledger = {"format": FORMAT, "study": content["name"], "command": command, "written": _today(), "runs": rows}
     replace_text(out / "ledger.json", json.dumps(ledger, indent=1) + "\n")
     return ledger
@@ -93,7 +94,9 @@ def _circumstances(run: Path) -> dict[str, Any]:
     result: dict[str, Any] = {}
     if (run / "environment.json").exists():
         environment = json.loads((run / "environment.json").read_text())
-        result |= {k: environment[k] for k in ("commit", "machine", "device", "threads", "precision", "versions", "data")}
+        result |= {
+            k: environment[k] for k in ("commit", "machine", "device", "threads", "precision", "versions", "data")
+        }
     if (run / "timing.jsonl").exists():
         lines = [json.loads(line) for line in (run / "timing.jsonl").read_text().splitlines()]
         result["seconds"] = round(sum(_sessions(lines)), 1)

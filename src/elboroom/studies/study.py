@@ -13,7 +13,8 @@ import yaml
 from elboroom import runs
 from elboroom.config import Run as RunConfig
 from elboroom.config import Study, load_run, load_study
-from elboroom.config.files import apply_options, merged, nested, run_from, to_yaml
+from elboroom.config.files import apply_options, merged, nested, run_from, study_from, to_yaml
+from elboroom.config.run import to_dict
 from elboroom.errors import Diverged, InputError, unknown
 from elboroom.evaluation import evaluate
 from elboroom.studies.execute import Report, execute
@@ -51,29 +52,31 @@ def find(name: str) -> Study:
         return load_study(path)
 
 
-def plan(study: Study, out: Path, *, scale: str | None = None, options: tuple[str, ...] = ()) -> list[Planned]:
-    """Every run of the grid, validated. Precedence: base, scale, variant, axis, command line."""
-    changes = _scale(study, scale)
-    axes = {**study.axes, **changes.get("axes", {})}
-    base = merged(study.base, changes.get("base", {}))
+def scaled(study: Study, scale: str | None) -> Study:
+    """The study at one of its scales: base, axes and metrics as the scale changes them."""
+    if scale is None:
+        return study
+    if scale not in study.scales:
+        raise unknown(f"scale of study '{study.name}'", scale, study.scales or ["none: leave --scale out"])
+    change = study.scales[scale]
+    content = to_dict(study) | {"base": merged(study.base, change.get("base", {})), "scales": {}}
+    content["axes"] = {**study.axes, **change.get("axes", {})}
+    content["metrics"] = merged(content["metrics"], change.get("metrics", {}))
+    return study_from(content, f"study '{study.name}', scale '{scale}'")
+
+
+def plan(study: Study, out: Path, *, options: tuple[str, ...] = ()) -> list[Planned]:
+    """Every run of the grid, validated. Precedence: base (with its scale), variant, axis, command line."""
     planned = []
     for variant, change in study.variants.items():
-        for values in itertools.product(*axes.values()):
-            point = dict(zip(axes, values, strict=True))
-            content = {"name": variant, **merged(base, change)}
+        for values in itertools.product(*study.axes.values()):
+            point = dict(zip(study.axes, values, strict=True))
+            content = {"name": variant, **merged(study.base, change)}
             for axis, value in point.items():
                 content = merged(content, nested(axis, value))
             config = run_from(apply_options(content, options), f"study '{study.name}', variant '{variant}'")
             planned.append(Planned(variant, point, config, _folder(out, variant, point)))
     return planned
-
-
-def _scale(study: Study, scale: str | None) -> dict[str, Any]:
-    if scale is None:
-        return {}
-    if scale not in study.scales:
-        raise unknown(f"scale of study '{study.name}'", scale, study.scales or ["none: leave --scale out"])
-    return study.scales[scale]
 
 
 def _folder(out: Path, variant: str, point: dict[str, Any]) -> Path:

@@ -42,12 +42,12 @@ class Classifier(nn.Module):
     def step(
         self, optimizer: torch.optim.Optimizer, draw: Draw, labels: Integer[Tensor, " batch"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """One update; returns its loss and its accuracy on this batch, before the update."""
+        """One update; returns its loss (nats) and its accuracy (%) on this batch, before the update."""
         code = (draw.z[0] if self.code == "z" else draw.base.loc).detach()
         logits = self(code)
         loss = F.cross_entropy(logits, labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        accuracy = (logits.detach().argmax(-1) == labels).float().mean()
+        accuracy = 100 * (logits.detach().argmax(-1) == labels).float().mean()
         return dict(zip(self.names, (loss.detach(), accuracy), strict=True))

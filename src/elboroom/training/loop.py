@@ -318,9 +318,6 @@ class Trainer:
             self.average.model.load_state_dict(groups["average"])
         if self.companion is not None:
             self.companion.load_state_dict(groups["companion"])
-            restore_optimizer(
-                self.companion_optimizer, groups["companion-optimizer"], values["companion-optimizer"]
-            )
+            restore_optimizer(self.companion_optimizer, groups["companion-optimizer"], values["companion-optimizer"])
         self.progress = Progress(**values["progress"])
         self.meter.restore(groups["meter"])
-

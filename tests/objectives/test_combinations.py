@@ -1,0 +1,70 @@
+"""Every part beside every other: it trains three steps, or it is refused with its reason."""
+
+import itertools
+
+import pytest
+import torch
+from oracles.configurations import classes, kinds, small_run
+
+from elboroom import build
+from elboroom.config.base import kind_of
+from elboroom.config.models import Decoder, Encoder, Likelihood, Posterior
+from elboroom.config.objectives import Objective
+from elboroom.config.run import Run
+from elboroom.errors import InputError
+
+SHAPE = (1, 8, 8)
+EVERY = list(itertools.product(*map(kinds, (Encoder, Posterior, Decoder, Likelihood, Objective))))
+REFUSED = {  # what the table of refusals says, written again
+    ("point", "elbo"): "posterior 'point' does not go with objective 'elbo': .* no density, .* 'reconstruction'",
+    ("point", "mu"): "posterior 'point' does not go with objective 'mu': .* no variance .* 'reconstruction'",
+}
+
+
+def three_steps(run: Run) -> tuple[torch.nn.Module, list[float]]:
+    model, objective = build.model(run, SHAPE, "binary"), build.objective(run)
+    optimizer = build.optimizer(run, model)
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(6, *SHAPE, generator=generator) < 0.5).float()
+    losses = []
+    for _ in range(3):
+        loss = objective(model(x, model.noise(generator, run.objective.samples, 6))).loss
+        loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+    return model, losses
+
+
+@pytest.mark.parametrize(("encoder", "posterior", "decoder", "likelihood", "objective"), EVERY)
+def test_trains_or_is_refused(encoder, posterior, decoder, likelihood, objective):
+    chosen = {"encoder": encoder, "posterior": posterior, "decoder": decoder, "likelihood": likelihood}
+    if (posterior, objective) in REFUSED:
+        with pytest.raises(InputError, match=REFUSED[posterior, objective]):
+            small_run(**chosen, objective=objective)
+        return
+    run = small_run(**chosen, objective=objective)
+    model, losses = three_steps(run)
+    assert torch.tensor(losses).isfinite().all()
+    fresh = build.model(run, SHAPE, "binary").state_dict()
+    assert all(not torch.equal(v, fresh[k]) for k, v in model.state_dict().items())  # every weight has moved
+
+
+def test_every_refusal_of_the_table_is_tested():
+    found = {
+        (kind_of(part), kind)
+        for seam in (Encoder, Posterior, Decoder, Likelihood, Objective)
+        for part in classes(seam)
+        for _, kind in getattr(part, "refuses", {})
+    }
+    assert found == set(REFUSED)
+
+
+@pytest.mark.parametrize("likelihood", kinds(Likelihood))
+def test_vectors_train_too(likelihood):
+    run = small_run(likelihood=likelihood)
+    model = build.model(run, (5,), "binary")
+    draw = model(torch.ones(3, 5), model.noise(torch.Generator(), 2, 3))
+    assert draw.log_px.shape == (2, 3)
+    assert build.objective(run)(draw).loss.isfinite()

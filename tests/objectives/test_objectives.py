@@ -1,0 +1,237 @@
+"""Objectives against explicit loops, finite differences and the laws that every one of them obeys."""
+
+import math
+
+import pytest
+import torch
+from oracles.configurations import classes, kinds, small_run
+from torch import Tensor
+from torch.func import functional_call
+
+from elboroom import build
+from elboroom.config.base import kind_of
+from elboroom.config.models import Likelihood, Posterior
+from elboroom.config.objectives import Elbo, Objective
+from elboroom.config.run import refusals
+from elboroom.distributions import DiagonalNormal, StandardNormal, rate_by_dimension
+from elboroom.errors import InputError
+from elboroom.objectives import elbo, mu, reconstruction
+from elboroom.records import Base, Draw
+
+OBJECTIVES = classes(Objective)
+SHAPE = (1, 8, 8)
+
+
+def draw_of(loc: Tensor, log_var: Tensor, noise: Tensor, log_px: Tensor) -> Draw:
+    """A draw from a diagonal Gaussian posterior, with the log p(x|z) given."""
+    q, p = DiagonalNormal(loc, log_var), StandardNormal(loc.shape[-1])
+    z, log_qz = q.rsample_with_log_prob(noise)
+    return Draw(z, log_px, p.log_prob(z), log_qz, Base("gaussian", loc, log_var), rate_by_dimension(q, p))
+
+
+@pytest.fixture
+def draw() -> Draw:
+    """Four examples of three latents, five samples of each, float64, gradients to all."""
+    loc, log_var = (torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    noise = torch.randn(5, 4, 3, dtype=torch.float64)
+    return draw_of(loc, log_var, noise, -torch.rand(5, 4, dtype=torch.float64, requires_grad=True) * 100)
+
+
+def rate_by_loop(loc: list, log_var: list) -> list[float]:
+    """0.5 sum_k (mu^2 + sigma^2 - log sigma^2 - 1) of each example, in plain Python (SPEC 1.3)."""
+    return [
+        0.5 * sum(m * m + math.exp(v) - v - 1 for m, v in zip(ms, vs, strict=True))
+        for ms, vs in zip(loc, log_var, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
+def test_elbo_against_a_loop(draw, beta):
+    distortions = [-sum(column) / 5 for column in zip(*draw.log_px.tolist(), strict=True)]
+    rates = rate_by_loop(draw.base.loc.tolist(), draw.base.log_var.tolist())
+    terms = elbo(draw, beta=beta)
+    loss = sum(d + beta * r for d, r in zip(distortions, rates, strict=True)) / 4
+    assert terms.loss.item() == pytest.approx(loss, rel=1e-12)
+    assert terms.bound.tolist() == pytest.approx([-d - r for d, r in zip(distortions, rates, strict=True)], rel=1e-12)
+
+
+def test_beta_weighs_the_rate_and_nothing_else(draw):
+    weighed = {beta: elbo(draw, beta=beta) for beta in (0.0, 1.0, 4.0)}
+    step = weighed[1.0].loss - weighed[0.0].loss
+    torch.testing.assert_close(step, weighed[1.0].example["rate"].mean())
+    torch.testing.assert_close(weighed[4.0].loss - weighed[0.0].loss, 4 * step)
+    for name in ("distortion", "rate"):
+        torch.testing.assert_close(weighed[4.0].example[name], weighed[1.0].example[name])
+
+
+def test_without_a_closed_form_the_rate_is_the_sample_estimate(draw):
+    sampled = Draw(draw.z, draw.log_px, draw.log_pz, draw.log_qz, draw.base)
+    torch.testing.assert_close(elbo(sampled).example["rate"], (draw.log_qz - draw.log_pz).mean(0))
+    torch.testing.assert_close(elbo(sampled).bound, (draw.log_px + draw.log_pz - draw.log_qz).mean(0))
+
+
+def test_mu_against_a_loop(draw):
+    r"""1/B [sum_i D_i + |sum_i sum_d mu_id| + sum_i sum_d |log sigma^2_id|], reading A6 of SPEC 5.5."""
+    total, grand, bars = 0.0, 0.0, 0.0
+    loc, log_var, log_px = (t.tolist() for t in (draw.base.loc, draw.base.log_var, draw.log_px))
+    for i in range(4):
+        total += -sum(log_px[k][i] for k in range(5)) / 5
+        for d in range(3):
+            grand += loc[i][d]
+            bars += abs(log_var[i][d])
+    terms = mu(draw)
+    assert terms.loss.item() == pytest.approx((total + abs(grand) + bars) / 4, rel=1e-12)
+    assert terms.batch["mean-bar"].item() == pytest.approx(abs(grand) / 4, rel=1e-12)
+    assert terms.batch["variance-bar"].item() == pytest.approx(bars / 4, rel=1e-12)
+    assert terms.example["rate"].tolist() == pytest.approx(rate_by_loop(loc, log_var), rel=1e-12)  # the ordinary KL
+
+
+def test_mu_lets_means_of_opposite_sign_cancel():
+    """The bars stand around the whole sum, not around each mean (A12 kills the information)."""
+    loc = torch.tensor([[5.0, -2.0], [-4.0, 1.0]])
+    terms = mu(draw_of(loc, torch.zeros(2, 2), torch.zeros(1, 2, 2), torch.zeros(1, 2)))
+    assert (terms.batch["mean-bar"], terms.batch["variance-bar"]) == (0.0, 0.0)
+
+
+def test_reconstruction_reports_the_rate_without_its_gradient(draw):
+    terms = reconstruction(draw)
+    torch.testing.assert_close(terms.example["rate"], elbo(draw).example["rate"])
+    torch.testing.assert_close(terms.loss, -draw.log_px.mean())
+    assert not terms.example["rate"].requires_grad
+    gradients = torch.autograd.grad(terms.loss, [draw.base.loc, draw.base.log_var], allow_unused=True)
+    assert gradients == (None, None)
+
+
+def test_the_rate_of_mu_has_no_gradient(draw):
+    """Its gradient is that of the two bars alone: sign / B."""
+    loc, log_var = draw.base.loc, draw.base.log_var
+    of_loc, of_log_var = torch.autograd.grad(mu(draw).loss, [loc, log_var])
+    torch.testing.assert_close(of_loc, (loc.sum().sign() / 4).expand(4, 3))
+    torch.testing.assert_close(of_log_var, log_var.sign() / 4)
+
+
+def point_draw() -> Draw:
+    loc = torch.randn(4, 3)
+    return Draw(loc[None], -torch.rand(1, 4), None, None, Base("point", loc, None))
+
+
+def test_a_point_posterior_has_a_distortion_only():
+    draw = point_draw()
+    terms = reconstruction(draw)
+    assert list(terms.example) == ["distortion"]
+    torch.testing.assert_close(terms.loss, -draw.log_px.mean())
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [(elbo, "a point posterior has no rate; use the objective 'reconstruction'"), (mu, "needs a posterior with a var")],
+)
+def test_a_point_posterior_is_refused_by_hand_too(objective, message):
+    with pytest.raises(ValueError, match=message):
+        objective(point_draw())
+
+
+# Laws over the table
+
+
+@pytest.mark.parametrize("config", OBJECTIVES, ids=kind_of)
+def test_every_objective_names_distortion_rate_and_bound(config, draw):
+    terms = build.named(config.builds)(draw)
+    assert terms.example["distortion"].shape == terms.example["rate"].shape == terms.bound.shape == (4,)
+    torch.testing.assert_close(terms.bound, -(terms.example["distortion"] + terms.example["rate"]))
+    torch.testing.assert_close(terms.example["distortion"], -draw.log_px.mean(0))
+
+
+@pytest.mark.parametrize("config", [c for c in OBJECTIVES if c().is_bound], ids=kind_of)
+def test_the_loss_of_every_bound_is_minus_its_bound(config, draw):
+    terms = build.objective(small_run(objective=kind_of(config)))(draw)
+    torch.testing.assert_close(terms.loss, -terms.bound.mean())
+
+
+@pytest.mark.parametrize("config", OBJECTIVES, ids=kind_of)
+def test_no_objective_depends_on_the_order_of_the_batch(config, draw):
+    order = [2, 0, 3, 1]
+    objective = build.named(config.builds)
+    permuted = Draw(
+        *(t[:, order] for t in (draw.z, draw.log_px, draw.log_pz, draw.log_qz)),
+        Base("gaussian", draw.base.loc[order], draw.base.log_var[order]),
+        draw.rate[order],
+    )
+    torch.testing.assert_close(objective(permuted).loss, objective(draw).loss)
+    torch.testing.assert_close(objective(permuted).bound, objective(draw).bound[order])
+
+
+@pytest.mark.parametrize("config", OBJECTIVES, ids=kind_of)
+def test_gradients_of_every_objective_against_finite_differences(config):
+    """In float64, with respect to mean, log-variance and log p(x|z)."""
+    loc, log_var = (torch.randn(3, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    log_px = -torch.rand(2, 3, dtype=torch.float64).requires_grad_()
+    noise = torch.randn(2, 3, 2, dtype=torch.float64)
+    objective = build.named(config.builds)
+    assert torch.autograd.gradcheck(lambda *given: objective(draw_of(*given[:2], noise, given[2])).loss, (
+        loc, log_var, log_px,
+    ))  # fmt: skip
+
+
+def allowed(objective: str, posterior: str) -> bool:
+    try:
+        small_run(objective=objective, posterior=posterior)
+    except InputError:
+        return False
+    return True
+
+
+PAIRS = [(o, p) for o in kinds(Objective) for p in kinds(Posterior) if allowed(o, p)]
+
+
+@pytest.mark.parametrize("likelihood", kinds(Likelihood))
+@pytest.mark.parametrize(("objective", "posterior"), PAIRS)
+def test_gradients_of_the_whole_pass_against_finite_differences(objective, posterior, likelihood):
+    """From the weights of a small model through posterior, likelihood and objective to the loss, in float64."""
+    run = small_run(objective=objective, posterior=posterior, likelihood=likelihood)
+    model = build.model(run, (2,), "binary").double()
+    x, noise = torch.tensor([[0.0, 1.0], [1.0, 1.0]]).double(), model.noise(torch.Generator().manual_seed(0), 2, 2)
+    names = [name for name, _ in model.named_parameters() if "head" in name]
+    values = tuple(dict(model.named_parameters())[name].detach().requires_grad_() for name in names)
+
+    def loss(*given: Tensor) -> Tensor:
+        out = functional_call(model, dict(zip(names, given, strict=True)), (x, noise))
+        return build.objective(run)(out).loss
+
+    assert torch.autograd.gradcheck(loss, values)
+
+
+@pytest.mark.parametrize(("objective", "posterior"), PAIRS)
+def test_one_batch_can_be_overfitted(objective, posterior):
+    """8 distinct images of 64 random bits (44.4 nats at first).
+
+    No density gives 8 images more than all its mass, so the mean of -log p(x) is log 8 = 2.08 nats or more, and a bound
+    stays above it (by 2.9 nats here, since Gaussians cannot share out the prior); what is no bound comes near 0.
+    """
+    run = small_run(objective=objective, posterior=posterior, latent=4)
+    model, score = build.model(run, SHAPE, "binary"), build.objective(run)
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(8, *SHAPE, generator=generator) < 0.5).float()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(400):
+        terms = score(model(x, model.noise(generator, 4, 8)))
+        terms.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        terms = score(model(x, model.noise(generator, 500, 8)))
+    least, most = (math.log(8), 6.0) if run.objective.is_bound else (0.0, 1.5)
+    assert least <= terms.loss.item() < most
+    assert terms.example["distortion"].mean() < 1.5
+    if "rate" in terms.example:
+        assert -terms.bound.mean() > math.log(8)  # whatever was trained, its bound is one
+
+
+def test_which_weights_of_the_rate_are_bounds():
+    assert [Elbo(beta=b).is_bound for b in (0.5, 1.0, 4.0)] == [False, True, True]
+    assert {kind_of(c): c().is_bound for c in OBJECTIVES}.items() >= {("mu", False), ("reconstruction", False)}
+
+
+def test_the_table_of_refusals_is_empty_for_what_goes_together():
+    for objective, posterior in PAIRS:
+        assert refusals(small_run(objective=objective, posterior=posterior)) == []
