@@ -1,15 +1,15 @@
 """What is maximized: a line per objective.
 
-Beside its fields a class says: ``is_bound``, whether what is trained bounds log p(x) from below; ``effective_beta``, the
-weight of the rate (None where it has none); ``acts_on_batch``, whether the loss of a batch is more than the mean of its
-examples' (then it depends on the batch's size, and half-batches do not add up); ``needs``, the fields of a Draw that it
-asks for.
+Beside its fields a class says: ``is_bound``, whether what is trained bounds log p(x) from below; ``effective_beta``,
+the weight of the rate (None where it has none); ``acts_on_batch``, whether the loss of a batch is more than the mean of
+its examples' (then it depends on the batch's size, and half-batches do not add up); ``needs``, the fields of a Draw
+that it asks for.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
 
-import pydantic
 from pydantic import Field, model_validator
+from pydantic_core import ArgsKwargs
 
 from elboroom.config.base import No, Positive, PositiveFloat, choice, settings
 
@@ -170,7 +170,7 @@ class Mu:
     @model_validator(mode="before")
     @classmethod
     def _read(cls, values: Any) -> Any:
-        content = values.kwargs if isinstance(values, pydantic.dataclasses.ArgsKwargs) else values
+        content = values.kwargs if isinstance(values, ArgsKwargs) else values
         if not isinstance(content, dict) or content.get("reading") not in READINGS:
             return values
         content = dict(content)
@@ -229,7 +229,7 @@ class MutualDivergence:
 
 @settings
 class FreeBits(_Warmed):
-    """The ELBO whose rate is pressed only where its batch mean exceeds a limit, in total or in each group of latents."""
+    """The ELBO whose rate is pressed only where its batch mean exceeds a limit, in total or by group of latents."""
 
     kind: Literal["free-bits"] = "free-bits"
     nats: PositiveFloat = 1.0
@@ -280,12 +280,38 @@ class Capacity:
 
 
 @settings
+class Mmd(_Warmed):
+    """The distance (MMD) of all codes together from the prior, in place of the rate: MMD-VAE; with a point posterior,
+    the Wasserstein autoencoder."""
+
+    kind: Literal["mmd"] = "mmd"
+    weight: NonNegativeFloat = 10.0
+    """Weight of the MMD (λ)."""
+    kernel: Kernel = "imq"
+    """imq: c / (c + d²); rbf: exp(-d² / c); c = 2 · scale · latent."""
+    scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)
+    """Scales of the kernels that are added up."""
+    warmup: Warmup | None = None
+    """How the weight moves at the start."""
+    samples: Positive = 1
+    """Posterior samples per example and step."""
+
+    builds: ClassVar[str] = "elboroom.objectives.regularizers:mmd"
+    is_bound: ClassVar[bool] = False
+    effective_beta: ClassVar[float | None] = 0.0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("prior_z", *super().needs)
+
+
+@settings
 class InfoVae(_Warmed):
     """InfoVAE: the rate with weight 1 - α, and the distance (MMD) of all codes together from the prior."""
 
     kind: Literal["info-vae"] = "info-vae"
     alpha: float = 0.0
-    """Weight of the mutual information; 1 leaves the MMD alone (MMD-VAE, Wasserstein autoencoder)."""
+    """Weight of the mutual information; with 1 only the MMD is left (MMD-VAE), as in the objective 'mmd'."""
     lambd: NonNegativeFloat = 10.0
     """λ: the MMD has the weight α + λ - 1."""
     kernel: Kernel = "imq"
@@ -298,6 +324,7 @@ class InfoVae(_Warmed):
     """Posterior samples per example and step."""
 
     builds: ClassVar[str] = "elboroom.objectives.regularizers:info_vae"
+    refuses: No = {("posterior", "point"): "a point posterior has no rate; choose 'mmd', which has none either."}
 
     @model_validator(mode="after")
     def _attracts(self) -> "InfoVae":
@@ -308,13 +335,6 @@ class InfoVae(_Warmed):
     @property
     def needs(self) -> tuple[str, ...]:
         return ("prior_z", *super().needs)
-
-    @property
-    def refuses(self) -> dict[tuple[str, str], str]:
-        """A point posterior has no rate, so it goes with the MMD alone."""
-        if self.alpha == 1:
-            return {}
-        return {("posterior", "point"): "a point posterior has no rate; leave the MMD alone (--objective.alpha 1)."}
 
     @property
     def is_bound(self) -> bool:
@@ -373,6 +393,7 @@ Objective = choice(
     MutualDivergence,
     FreeBits,
     Capacity,
+    Mmd,
     InfoVae,
     TotalCorrelation,
 )

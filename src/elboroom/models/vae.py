@@ -34,7 +34,7 @@ class VAE(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch *event"], noise: Float[Tensor, "k batch width"], asked: Asked = NOTHING
     ) -> Draw:
-        """k samples per example (k is the noise's), with the log-densities that bounds are made of, and what is asked."""
+        """k samples per example (k is the noise's), the log-densities that bounds are made of, and what is asked."""
         q, p = self.encoder(x), self.prior(self.encoder)
         z, log_qz = q.rsample_with_log_prob(noise)
         return Draw(
@@ -59,4 +59,3 @@ def _apart(q: Distribution) -> Distribution:
             "Choose --objective.gradient standard."
         )
     return q.detached()
-

@@ -11,6 +11,7 @@ from elboroom.objectives.regularizers import (
     mmd,
     mu,
     mutual_divergence,
+    squared_mmd,
     total_correlation,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "mutual_statistics",
     "pairwise_kl",
     "reconstruction",
+    "squared_mmd",
     "total_correlation",
 ]

@@ -85,9 +85,7 @@ def importance_weighted(draw: Draw, *, gradient: str = "standard") -> Terms:
     trained = bound
     if gradient == "doubly-reparameterized":
         trained = doubly_reparameterized(draw)
-    return Terms(
-        {"nll-bound": -trained, **watched}, weights=dict.fromkeys(watched, 0.0), own_bound=bound.detach()
-    )
+    return Terms({"nll-bound": -trained, **watched}, weights=dict.fromkeys(watched, 0.0), own_bound=bound.detach())
 
 
 def doubly_reparameterized(draw: Draw) -> Float[Tensor, " batch"]:
@@ -99,8 +97,8 @@ def doubly_reparameterized(draw: Draw) -> Float[Tensor, " batch"]:
               \qquad \nabla_\theta \mathcal L_k = \mathbb E \sum_i \tilde w_i\, \nabla_\theta \log w_i.
 
     Tucker et al. (2018), arXiv:1810.04152, eq. (8). The two differ in their weights and share one decoder pass, so
-    :math:`\partial_{z_i} \log w_i` is had by a backward pass to z alone, and :math:`(\tilde w_i^2 - \tilde w_i)` times it
-    is added to what flows into z. Not for `torch.compile`, which cannot trace that pass.
+    :math:`\partial_{z_i} \log w_i` is had by a backward pass to z alone, and :math:`(\tilde w_i^2 - \tilde w_i)` times
+    it is added to what flows into z. Not for `torch.compile`, which cannot trace that pass.
     """
     log_w = draw.log_px + draw.log_pz - given(draw, "log_qz_detached", "importance-weighted")
     bound = log_mean_exp(log_w.detach())

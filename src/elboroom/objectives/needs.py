@@ -61,7 +61,7 @@ def given(draw: Draw, name: str, objective: str) -> Any:
     value = getattr(draw, name)
     if value is None:
         raise InputError(
-            f"objective '{objective}' needs Draw.{name}, which was not asked for. Build it by `elboroom.build.objective`, "
-            f"or give the model Asked(...) as `elboroom.objectives.needs.ask` makes it."
+            f"objective '{objective}' needs Draw.{name}, which was not asked for. Call the model as "
+            "`model(x, noise, ask(...))`, with `elboroom.objectives.ask` and the objective of `build.objective`."
         )
     return value

@@ -41,7 +41,7 @@ def mutual_statistics(
         eps: inside the square root, whose slope is finite where all pairs are equally far apart.
 
     Returns:
-        - the mean KL of each dimension, :math:`\frac1M \sum_{i \ne j} \mathrm{KL}_{ijk}`; no gradient with ``softplus``;
+        - the mean KL of each dimension, :math:`\frac1M \sum_{i \ne j} \mathrm{KL}_{ijk}`; no gradient if ``softplus``;
         - :math:`\frac1M \sum_{i \ne j} \sum_k \mathrm{softplus}(-\mathrm{KL}_{ijk})`; 0 without ``softplus``;
         - the unbiased standard deviation over pairs of :math:`\sum_k \mathrm{KL}_{ijk}` (nats).
     """
@@ -117,4 +117,3 @@ def _pieces(mu: Tensor, v: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
 def _away_from(sums: Tensor, pairs: int) -> Tensor:
     """What is left of each pair's value without the mean over pairs; 0 on the diagonal."""
     return (sums - sums.sum() / pairs).fill_diagonal_(0)
-

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elboroom.errors import InputError
+from elboroom.numerics import LOG_2PI
 from elboroom.objectives.bounds import Warmup, rate
 from elboroom.objectives.needs import given
 from elboroom.objectives.pairwise import mutual_statistics
 from elboroom.objectives.schedules import constant, linear
-from elboroom.numerics import LOG_2PI
 from elboroom.records import Base, Draw, Terms
 
 LOWEST_LOG_VAR = -20.0  # a mean log-variance below it: the run has run away (SPEC 5.5)
@@ -44,8 +44,8 @@ def mu(draw: Draw, *, mean: str = "total", variance: str = "abs", allow_unbounde
     Ucar (2019), arXiv:1910.13181, final objective, in the reading A6 of SPEC 5.5; ``mean`` and ``variance`` choose
     another (`elboroom.config.objectives.READINGS` names them):
 
-    - mean: ``total`` as above; ``per-sample`` :math:`\sum_i |\sum_d \mu|`; ``per-dimension`` :math:`\sum_d |\sum_i \mu|`;
-      ``elementwise`` :math:`\sum_i \sum_d |\mu|`;
+    - mean: ``total`` as above; ``per-sample`` :math:`\sum_i |\sum_d \mu|`;
+      ``per-dimension`` :math:`\sum_d |\sum_i \mu|`; ``elementwise`` :math:`\sum_i \sum_d |\mu|`;
     - variance, with :math:`v = \log\sigma^2`: ``abs`` as above; ``abs-per-dimension`` :math:`\sum_d |\sum_i v|`;
       ``abs-total`` :math:`|\sum_i \sum_d v|`; ``exp-minus-one`` :math:`\sum_i \sum_d (e^v - 1)`;
       ``full`` :math:`\sum_i \sum_d (e^v - v - 1)`; ``signed`` :math:`\sum_i \sum_d v`, the printed one.
@@ -221,7 +221,7 @@ def capacity(draw: Draw, *, nats: float = 25.0, steps: int = 10000, weight: floa
 # The aggregate posterior against the prior --------------------------------------------------------------------------
 
 
-def mmd(
+def squared_mmd(
     x: Float[Tensor, "n latent"],
     y: Float[Tensor, "m latent"],
     *,
@@ -248,6 +248,37 @@ def _kernel(kind: str, square: Float[Tensor, "n m"], c: float) -> Float[Tensor, 
     return c / (c + square) if kind == "imq" else (-square / c).exp()
 
 
+def mmd(
+    draw: Draw,
+    *,
+    weight: float = 10.0,
+    kernel: str = "imq",
+    scales: Sequence[float] = (1.0,),
+    warmup: Warmup | None = None,
+) -> Terms:
+    r"""The distance of all codes together from the prior, in place of the rate: :math:`D + \lambda\,\mathrm{MMD}^2`.
+
+    The Wasserstein autoencoder, Tolstikhin et al. (2018), arXiv:1711.01558, eq. (4), here with all pairs in the MMD;
+    with a Gaussian posterior, MMD-VAE. It acts on the batch, and is no bound on log p(x). Prior draws carry no gradient; the
+    rate is reported where there is one.
+
+    Args:
+        draw: any, with ``prior_z``.
+        weight: λ.
+        kernel: ``imq`` or ``rbf``, see `squared_mmd`.
+        scales: of the kernels that are added up.
+        warmup: factor of λ at ``draw.step``.
+
+    Raises:
+        InputError: ``prior_z`` was not asked for.
+    """
+    example = {"distortion": -draw.log_px.mean(0)}
+    if draw.log_qz is not None:
+        example["rate"] = rate(draw).detach()
+    distance = squared_mmd(draw.z.flatten(0, 1), given(draw, "prior_z", "mmd"), kernel=kernel, scales=scales)
+    return Terms(example, {"mmd": distance}, {"rate": 0.0, "mmd": weight * (warmup or constant)(draw.step)})
+
+
 def info_vae(
     draw: Draw,
     *,
@@ -261,15 +292,14 @@ def info_vae(
 
     .. math:: D + (1 - \alpha)\,\mathrm{KL}(q(z|x) \| p(z)) + (\alpha + \lambda - 1)\,\mathrm{MMD}^2(q(z), p(z))
 
-    Zhao et al. (2017), arXiv:1706.02262, eq. (6); α = 1 leaves the MMD alone with weight λ (MMD-VAE, and the
-    Wasserstein autoencoder of Tolstikhin et al. 2018 on its penalty), where a point posterior serves too. The MMD acts
-    on the batch. A bound on log p(x) for α ≤ 0. Prior draws carry no gradient.
+    Zhao et al. (2017), arXiv:1706.02262, eq. (6). The MMD acts on the batch. A bound on log p(x) for α ≤ 0. Prior draws
+    carry no gradient.
 
     Args:
-        draw: with ``prior_z``.
+        draw: with a rate, and ``prior_z``.
         alpha: weight of the mutual information.
         lambd: λ.
-        kernel: ``imq`` or ``rbf``, see `mmd`.
+        kernel: ``imq`` or ``rbf``, see `squared_mmd`.
         scales: of the kernels that are added up.
         warmup: factor of both weights at ``draw.step``.
 
@@ -277,12 +307,9 @@ def info_vae(
         InputError: ``prior_z`` was not asked for.
     """
     factor = (warmup or constant)(draw.step)
-    distance = mmd(draw.z.flatten(0, 1), given(draw, "prior_z", "info-vae"), kernel=kernel, scales=scales)
-    example = {"distortion": -draw.log_px.mean(0)}
-    if draw.log_qz is not None:
-        example["rate"] = rate(draw) if alpha != 1 else rate(draw).detach()
+    distance = squared_mmd(draw.z.flatten(0, 1), given(draw, "prior_z", "info-vae"), kernel=kernel, scales=scales)
     weights = {"rate": (1 - alpha) * factor, "mmd": (alpha + lambd - 1) * factor}
-    return Terms(example, {"mmd": distance}, weights)
+    return Terms({"distortion": -draw.log_px.mean(0), "rate": rate(draw)}, {"mmd": distance}, weights)
 
 
 # Total correlation ---------------------------------------------------------------------------------------------------
@@ -303,8 +330,8 @@ def total_correlation(
               + \beta\, \underbrace{\log\tfrac{q(z)}{\prod_d q(z_d)}}_{\text{total correlation}}
               + \gamma\, \underbrace{\sum_d \log\tfrac{q(z_d)}{p(z_d)}}_{\text{rate by dimension}}
 
-    Chen et al. (2018), arXiv:1802.04942, eq. (2) and (4), with q(z) estimated from the batch (`log_aggregate`). The parts
-    add up to log q(z|x) - log p(z) whatever the estimate, so α = β = γ = 1 is the ELBO. They act on the batch.
+    Chen et al. (2018), arXiv:1802.04942, eq. (2) and (4), with q(z) estimated from the batch (`log_aggregate`). The
+    parts add up to log q(z|x) - log p(z) whatever the estimate, so α = β = γ = 1 is the ELBO. They act on the batch.
 
     Args:
         draw: z straight from a Gaussian base (no flow), and ``train_size``.
@@ -321,9 +348,9 @@ def total_correlation(
     parts = {
         "mutual-information": draw.log_qz - together,
         "total-correlation": together - apart,
-        "rate-by-dimension": apart - draw.log_pz,
+        "dimension-rate": apart - draw.log_pz,
     }
-    weights = {"mutual-information": alpha, "rate-by-dimension": gamma, "rate": 0.0}
+    weights = {"mutual-information": alpha, "dimension-rate": gamma, "rate": 0.0}
     weights["total-correlation"] = beta * (warmup or constant)(draw.step)
     return Terms(
         {"distortion": -draw.log_px.mean(0), "rate": rate(draw).detach()},

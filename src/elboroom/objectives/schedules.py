@@ -1,7 +1,7 @@
 """Factors of a term's weight as functions of the training's step.
 
-The step is a 0-d tensor (`Draw.step`, counted from 0), so is the factor, and a compiled step is not compiled anew. Without
-a step (in evaluation, or by hand) the factor is the last one, 1: losses of different epochs can be compared.
+The step is a 0-d tensor (`Draw.step`, counted from 0), so is the factor, and a compiled step is not compiled anew.
+Without a step (in evaluation, or by hand) the factor is the last one, 1: losses of different epochs can be compared.
 """
 
 from jaxtyping import Float, Integer
