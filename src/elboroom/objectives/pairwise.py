@@ -56,7 +56,7 @@ class _MutualStatistics(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, loc: Tensor, log_var: Tensor, softplus: bool, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        batch = len(loc)
+        batch, keep = len(loc), len(loc) * loc.numel() * loc.element_size() <= KEPT_BYTES
         centre = (log_var.amax(0) + log_var.amin(0)) / 2
         scale = (-centre / 2).exp()
         mu, v = (loc - loc.mean(0)) * scale, log_var - centre
@@ -68,13 +68,12 @@ class _MutualStatistics(torch.autograd.Function):
             if softplus:
                 near = twice.mul_(-0.5).exp_()
                 soft[rows] = near.log1p().sum(-1)
-                kept.append(near)
+                kept += [near] if keep else []
         pairs = max(batch * (batch - 1), 1)
         away = _away_from(sums.fill_diagonal_(0), pairs)
         std = (away.square().sum() / max(pairs - 1, 1) + eps).sqrt() * (batch > 1)
         soft_mean = soft.fill_diagonal_(0).sum() / pairs if softplus else std.new_zeros(())
-        whole = softplus and len(kept) * kept[0].numel() * mu.element_size() <= KEPT_BYTES
-        ctx.save_for_backward(mu, v, scale, away / (std.clamp_min(eps) * max(pairs - 1, 1)), *(kept if whole else ()))
+        ctx.save_for_backward(mu, v, scale, away / (std.clamp_min(eps) * max(pairs - 1, 1)), *kept)
         ctx.softplus, ctx.pairs = softplus, pairs
         by_dim = by_dim / pairs
         ctx.mark_non_differentiable(by_dim if softplus else soft_mean)

@@ -259,8 +259,8 @@ def mmd(
     r"""The distance of all codes together from the prior, in place of the rate: :math:`D + \lambda\,\mathrm{MMD}^2`.
 
     The Wasserstein autoencoder, Tolstikhin et al. (2018), arXiv:1711.01558, eq. (4), here with all pairs in the MMD;
-    with a Gaussian posterior, MMD-VAE. It acts on the batch, and is no bound on log p(x). Prior draws carry no gradient; the
-    rate is reported where there is one.
+    with a Gaussian posterior, MMD-VAE. It acts on the batch, and is no bound on log p(x). Prior draws carry no
+    gradient; the rate is reported where there is one.
 
     Args:
         draw: any, with ``prior_z``.
