@@ -96,7 +96,7 @@ def small(objective: dict) -> object:
     content = {"data": {"name": "digits"}, "objective": {"kind": "mu", **objective}}
     content["model"] = {"encoder": {"hidden": [32]}, "decoder": {"hidden": [32]}, "posterior": {"latent": 4}}
     content["model"]["likelihood"] = {"kind": "squared-error"}
-    content["training"] = {"epochs": 40, "log_every": 10, "optimizer": {"lr": 0.01}, "device": "cpu"}
+    content["training"] = {"epochs": 40, "log_every": 10, "optimizer": {"lr": 0.03}, "device": "cpu"}
     return run_from(content)
 
 
