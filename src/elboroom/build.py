@@ -30,6 +30,8 @@ def named(target: str) -> Any:
             f"'{target}': no module '{error.name}' can be imported. Install it, or start where it can be found "
             "(PYTHONPATH)."
         ) from None
+    except (ImportError, SyntaxError, ValueError) as error:
+        raise InputError(f"'{target}': the module '{module}' cannot be imported: {error}. Mend it.") from error
     except AttributeError:
         raise InputError(f"'{target}': the module '{module}' has no '{name}'. Correct the name.") from None
 
@@ -39,15 +41,26 @@ def make(part: Any, **given: Any) -> Any:
     target = named(part.builds)
     custom = isinstance(part, configs.Custom)
     fields = part.options if custom else {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
-    fields = {k: v for k, v in fields.items() if k not in ("kind", *getattr(part, "not_passed", ()))}
-    wanted = inspect.signature(target).parameters
-    offered = {k: v for k, v in given.items() if k in wanted and k not in fields}
+    if not custom:
+        fields = {k: v for k, v in fields.items() if k not in ("kind", *getattr(part, "not_passed", ()))}
+    elif not callable(target):
+        raise InputError(f"'{part.kind}' is no class or function that builds a network. Correct the name.")
+    wanted = inspect.signature(target)
+    offered = {k: v for k, v in given.items() if k in wanted.parameters and k not in fields}
+    if custom:
+        _check_call(part, wanted, offered)
+    return target(**offered, **fields)
+
+
+def _check_call(part: Any, wanted: inspect.Signature, offered: dict[str, Any]) -> None:
+    """InputError where the user's part does not take its options; whatever it raises itself is the user's to see."""
     try:
-        return target(**offered, **fields)
+        wanted.bind(**offered, **part.options)
     except TypeError as error:
-        if custom:
-            raise InputError(f"'{part.kind}' cannot be built with options {sorted(fields)}: {error}.") from None
-        raise
+        raise InputError(
+            f"'{part.kind}' cannot be built with options {sorted(part.options)}: {error}. It takes {wanted}, "
+            f"of which {', '.join(offered) or 'nothing'} is given to it; the rest belongs under `options`."
+        ) from None
 
 
 def data(config: configs.Run, folder: Path | None = None) -> Data:

@@ -54,7 +54,16 @@ class Study:
         chosen = {"samples": nll.samples, "images": nll.images} if nll else {"samples": None}
         with stopping(self.budget) as stop, Screen() as screen:
             studies.carry_out(found, out, planned, stop=stop, report=screen.for_run, say=screen.say, **chosen)
-        return _report([out], None)
+        _report([out], None)
+        return _failures(planned)
+
+
+def _failures(planned: list[Any]) -> int:
+    """The exit code of a study: a run that diverged is a result, one that could not be trained is bad input."""
+    failed = [run for run in planned if run.status == "failed"]
+    for run in failed:
+        print(f"elboroom: {run.folder}: {run.error}", file=sys.stderr)
+    return BAD_INPUT if failed else DONE
 
 
 @dataclass(frozen=True)
@@ -71,15 +80,14 @@ class Train:
     """Where data files lie (else $ELBOROOM_DATA, else the user cache)."""
 
     def __call__(self, options: list[str]) -> int:
+        from elboroom import runs
         from elboroom.config import apply_options, load_run, run_from
         from elboroom.studies.execute import execute
 
         use_data(self.data_dir)
         config = load_run(self.config, options) if self.config else run_from(apply_options({}, options), "options")
         out = self.out or Path("runs") / f"{config.name}-{config.hash}"
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            cure = f"`elboroom resume {out}` goes on with it" if (out / "config.yaml").exists() else "remove it"
-            raise InputError(f"{out}: already there. Choose another folder (--out), or {cure}.")
+        runs.check_new(out)
         with stopping(self.budget) as stop, Screen() as screen:
             execute(config, out, stop=stop, report=screen.line, say=screen.say)
         print(f"done: {out}. Next: `elboroom evaluate {out}`.")
@@ -146,7 +154,7 @@ class Evaluate:
         from elboroom.evaluation import evaluate
 
         _at_least(self.samples, 0, "samples")
-        _at_least(self.images or 1, 1, "images")
+        _at_least(1 if self.images is None else self.images, 1, "images")
         run = _open(self)
         other = _other_data(run, self.data)
         with Screen() as screen:
@@ -200,6 +208,8 @@ class Sample:
 
     def __call__(self) -> int:
         _at_least(self.n, 1, "n")
+        if not 0 <= self.sigma < float("inf"):
+            raise InputError(f"--sigma must be a number of 0 or more, got {self.sigma}.")
         run = _open(self)
         return _write_arrays(self.out, images=run.sample(self.n, self.sigma, self.seed))
 
@@ -370,8 +380,10 @@ def _at_least(value: int, least: int, name: str) -> None:
 
 
 def _open(command: Any) -> Any:
-    from elboroom import runs
+    from elboroom import output, runs
 
+    if hasattr(command, "out"):
+        output.check(command.out)
     use_data(getattr(command, "data_dir", None))
     device = getattr(command, "device", "cpu")
     return runs.load(command.run, checkpoint=command.checkpoint, device=device, trust=command.trust)
@@ -543,7 +555,7 @@ def main() -> None:
         code = STOPPED
     except Diverged as error:
         cure = "Try a smaller learning rate (--training.optimizer.lr) or --training.clip_norm 5"
-        print(f"elboroom: {error}. {cure}; the last good checkpoint is kept.", file=sys.stderr)
+        print(". ".join([f"elboroom: {error}", *getattr(error, "__notes__", ()), cure]) + ".", file=sys.stderr)
         code = FAILED
     except KeyboardInterrupt:
         code = 130

@@ -1,33 +1,43 @@
 """Arrays out of the program: .npz, .csv and .png, by the suffix."""
 
+import io
 import math
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from elboroom.errors import InputError, unknown
+from elboroom.training.checkpoint import replace_bytes, room
 
 Array = np.ndarray
 
 
 def write(path: Path, arrays: dict[str, Array]) -> None:
     """Write named arrays; a .png shows images (several arrays of images: one row of each in turn)."""
-    writers = {".npz": _npz, ".csv": _csv, ".png": _png}
-    if path.suffix.lower() not in writers:
-        raise unknown("output suffix", path.suffix, writers)
+    check(path)
+    content = io.BytesIO()
+    WRITERS[path.suffix.lower()](content, arrays)
+    with room(path.parent, "try again"):
+        replace_bytes(path, content.getvalue())
+
+
+def check(path: Path) -> None:
+    """InputError where no array can be written to this path; asked before the work is done."""
+    if path.suffix.lower() not in WRITERS:
+        raise unknown(f"output suffix of {path}", path.suffix, WRITERS)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder. Name a file in it (--out).")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder. Make it, or choose another --out.")
-    aside = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    writers[path.suffix.lower()](aside, arrays)
-    aside.replace(path)
 
 
-def _npz(path: Path, arrays: dict[str, Array]) -> None:
+def _npz(path: BinaryIO, arrays: dict[str, Array]) -> None:
     np.savez_compressed(path, **arrays)
 
 
-def _csv(path: Path, arrays: dict[str, Array]) -> None:
+def _csv(path: BinaryIO, arrays: dict[str, Array]) -> None:
     """One row per example: its flattened arrays, with a header."""
     columns, header = [], []
     for name, values in arrays.items():
@@ -38,12 +48,18 @@ def _csv(path: Path, arrays: dict[str, Array]) -> None:
     np.savetxt(path, rows, delimiter=",", header=",".join(header), comments="", fmt="%.9g")
 
 
-def _png(path: Path, arrays: dict[str, Array]) -> None:
+def _png(path: BinaryIO, arrays: dict[str, Array]) -> None:
     images = list(arrays.values())
-    if any(a.ndim not in (4, 5) for a in images):
-        raise InputError(f"{path.suffix} holds images, and these are vectors. Write .npz or .csv instead (--out).")
+    if any(a.ndim not in (4, 5) or a.shape[-3] not in (1, 3) for a in images):
+        raise InputError(
+            "a .png holds grey or colour images, and these are vectors or have other channels. "
+            "Write .npz or .csv instead (--out)."
+        )
     sheet = _lines(images[0]) if images[0].ndim == 5 else _pairs(images)
-    Image.fromarray(sheet).save(path)
+    Image.fromarray(sheet).save(path, "PNG")
+
+
+WRITERS = {".npz": _npz, ".csv": _csv, ".png": _png}
 
 
 def _lines(images: Array) -> Array:

@@ -1,10 +1,14 @@
 """A run folder as an object: what users import, and what evaluation reads."""
 
+import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from torch import Tensor
 from elboroom import build
 from elboroom.config import Run as RunConfig
 from elboroom.config import load_run, to_yaml
+from elboroom.config.files import parse_yaml
 from elboroom.data import Data
 from elboroom.errors import InputError, unknown
 from elboroom.models import VAE
@@ -31,11 +36,49 @@ Array = np.ndarray
 
 def create(config: RunConfig, folder: Path) -> None:
     """Make a new run folder with its configuration; InputError where the folder already holds something."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        cure = f"`elboroom resume {folder}` goes on with it" if (folder / "config.yaml").exists() else "remove it"
-        raise InputError(f"{folder}: already there. Choose another folder (--out), or {cure}.")
-    folder.mkdir(parents=True, exist_ok=True)
+    check_new(folder)
+    make_folder(folder)
     replace_text(folder / "config.yaml", to_yaml(config))
+
+
+def check_new(folder: Path) -> None:
+    """InputError where a new run cannot have this folder, because something is in it."""
+    if not folder.exists() or (folder.is_dir() and {p.name for p in folder.iterdir()} <= {".config.yaml.tmp"}):
+        return  # a kill in the first instant leaves that file
+    cure = f"`elboroom resume {folder}` goes on with it" if (folder / "config.yaml").exists() else "remove it"
+    raise InputError(f"{folder}: already there. Choose another folder (--out), or {cure}.")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with its parents; InputError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}). Choose another folder (--out).") from None
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; InputError where another one trains in it. A killed process holds nothing."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # file systems without locks do without
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"{folder}: is being trained by another process. Wait for it, stop it, or choose another folder."
+                ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def identity(folder: Path) -> str:
+    """`Run.hash` of the configuration as config.yaml holds it, whatever fields later versions have added."""
+    content = parse_yaml((folder / "config.yaml").read_text(encoding="utf-8"), str(folder / "config.yaml"))
+    plain = {key: value for key, value in content.items() if key not in ("format", "name")}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def write_state(folder: Path, status: str, **more: Any) -> None:
@@ -44,15 +87,23 @@ def write_state(folder: Path, status: str, **more: Any) -> None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The content of state.json; a run that has none is new."""
+    """The content of state.json; a run that has none is new, and of a torn one resuming finds out the truth."""
     try:
-        return json.loads((folder / "state.json").read_text())
+        content = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        return content if isinstance(content.get("status"), str) else {"format": FORMAT, "status": "unknown"}
     except FileNotFoundError:
         return {"format": FORMAT, "status": "new"}
-    except json.JSONDecodeError:
-        raise InputError(
-            f"{folder / 'state.json'}: torn or edited. `elboroom resume {folder}` writes it anew."
-        ) from None
+    except (ValueError, AttributeError):
+        return {"format": FORMAT, "status": "unknown"}
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """The content of environment.json; empty where there is none that can be read."""
+    try:
+        content = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_environment(folder: Path, runtime: Runtime, data: Data) -> None:
@@ -165,7 +216,13 @@ class Run:
 
     @cached_property
     def _checkpoint(self) -> Any:
-        return self.store.load(self.step, only=("model", "average", "companion"))
+        checkpoint = self.store.load(self.step, only=("model", "average", "companion"))
+        if checkpoint.values["identity"] != identity(self.folder):
+            raise InputError(
+                f"{self.store.path(self.step)}: it belongs to another configuration than config.yaml says. "
+                "Undo the edit of config.yaml or of the checkpoints, or train anew."
+            )
+        return checkpoint
 
     @cached_property
     def model(self) -> VAE:
@@ -219,7 +276,7 @@ class Run:
         if not x.isfinite().all():
             raise InputError("the images hold NaN or infinite values; fill or remove them first.")
         values = self._checkpoint.values["data_values"]
-        if values != "real" and (x.min() < 0 or x.max() > 1):
+        if values != "real" and len(x) and (x.min() < 0 or x.max() > 1):
             raise InputError(f"the model takes values in [0, 1], got {x.min():.3g} to {x.max():.3g}; scale them.")
         return ((x > 0.5).float() if values == "binary" else x).to(self.device)
 
@@ -281,4 +338,4 @@ def _gather(parts: Any) -> Array:
 
 def _step_number(name: str) -> int | None:
     digits = name.removeprefix("step-")
-    return int(digits) if digits.isdigit() else None
+    return int(digits) if digits.isdecimal() else None

@@ -57,14 +57,14 @@ def active_units(means: Float[Tensor, "n latent"], threshold: float = 1e-2) -> i
     return int((means.double().var(dim=0) > threshold).sum())
 
 
-def code_scores(run: Run, seen: View, found: Codes) -> list[Score]:
+def code_scores(run: Run, seen: View, found: Codes, companion: bool = True) -> list[Score]:
     """active-units, and the companion's accuracy on sampled codes and on means (%)."""
     held = protocol(run, seen, estimator="variance of the posterior mean > 0.01")
     units = active_units(found.mean)
     scores = [
         Score(name="active-units", value=units, unit="units", better="", examples=seen.count, protocol=held),
     ]
-    if run.companion is None or found.labels is None:
+    if not companion or run.companion is None or found.labels is None:
         return scores
     for name, code in {"z": found.z, "mean": found.mean}.items():
         held = protocol(run, seen, estimator="companion classifier", code=name, labels="all")

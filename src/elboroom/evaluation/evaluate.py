@@ -15,7 +15,7 @@ from elboroom.evaluation.samples import pictures
 from elboroom.evaluation.views import View, view
 from elboroom.runs import Run
 from elboroom.scores import Score
-from elboroom.training.checkpoint import pack, replace_text, write_bytes
+from elboroom.training.checkpoint import pack, replace_bytes, replace_text, room
 
 
 def evaluate(
@@ -48,13 +48,14 @@ def evaluate(
     if found.rate_by_dimension is not None:
         examples["rate-by-dimension"] = found.rate_by_dimension
     encoded = codes(run.model, seen)
-    scores += code_scores(run, seen, encoded)
+    scores += code_scores(run, seen, encoded, companion=other is None)  # other data has other classes
     if samples and found.rate is not None and run.model.decoder.offset(run.shape) is not None:
         part = view(data, count=images)
         weighed = evidence(run.model, part, samples, progress=progress)
         scores += nll_scores(run, part, weighed, samples)
         examples |= {"nll": -(weighed.bound + run.density_offset()), "effective-samples": weighed.effective_samples}
-    _write(run, seen, scores, examples, encoded, keep=other is None)
+    with room(run.evaluation, "evaluate again"):
+        _write(run, seen, scores, examples, encoded, keep=other is None)
     return scores
 
 
@@ -77,19 +78,22 @@ def _compatible(run: Run, other: DataConfig) -> object:
 def _write(run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor], encoded: object, keep: bool) -> None:
     folder = run.evaluation
     folder.mkdir(parents=True, exist_ok=True)
-    everything = _merge_into(folder / "scores.json", scores)
-    replace_text(run.folder / "scores.json", score_files.dump(everything))
-    if not keep:
-        return
-    write_bytes(folder / f"codes-{seen.split}.safetensors", pack(encoded.tensors()))
-    write_bytes(folder / "examples.safetensors", pack(examples))
-    if len(run.shape) == 3:
+    if keep:
+        replace_bytes(folder / f"codes-{seen.split}.safetensors", pack(encoded.tensors()))
+        replace_bytes(folder / "examples.safetensors", pack(examples))
+    if keep and len(run.shape) == 3:
         clipped = run.model.encoder.radius is not None
-        write_bytes(folder / "pictures.safetensors", pack(pictures(run.model, seen, encoded, clipped)))
+        replace_bytes(folder / "pictures.safetensors", pack(pictures(run.model, seen, encoded, clipped)))
+    everything = _merge_into(folder / "scores.json", scores, run.checkpoint_hash)  # last: they say that all is there
+    replace_text(run.folder / "scores.json", score_files.dump(everything))
 
 
-def _merge_into(path: Path, scores: list[Score]) -> list[Score]:
-    old = score_files.load(path) if path.exists() else []
-    everything = score_files.merge(old, scores)
+def _merge_into(path: Path, scores: list[Score], checkpoint: str) -> list[Score]:
+    """The new scores beside the old ones of the same weights; a file that is none is replaced."""
+    try:
+        old = score_files.load(path)
+    except (FileNotFoundError, InputError):
+        old = []
+    everything = score_files.merge([s for s in old if s.protocol.checkpoint == checkpoint], scores)
     replace_text(path, score_files.dump(everything))
     return everything

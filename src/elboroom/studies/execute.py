@@ -1,5 +1,6 @@
 """One run from its configuration to its last checkpoint: fresh, resumed, stopped or diverged."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from elboroom.data import Data
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.evaluation import monitor
 from elboroom.training import Trainer
-from elboroom.training.checkpoint import Store
+from elboroom.training.checkpoint import Store, room
 from elboroom.training.loop import Plan
 from elboroom.training.runtime import Runtime, start
 
@@ -41,17 +42,35 @@ def execute(
         Stopped: a signal or the budget ended it, after a checkpoint.
         Diverged: a number stopped being finite; the last good checkpoint is kept.
     """
+    with contextlib.ExitStack() as stack:
+        if resume:
+            stack.enter_context(runs.locked(folder))
+        stack.enter_context(room(folder, f"`elboroom resume {folder}` goes on from the last checkpoint"))
+        trainer, runtime = _ready(config, folder, resume, stop, report, say)
+        if resume:
+            trainer.resume()
+        else:
+            runs.create(config, folder)
+            stack.enter_context(runs.locked(folder))
+        runs.write_environment(folder, runtime, trainer.data)
+        _train(trainer, folder)
+
+
+def _ready(
+    config: RunConfig,
+    folder: Path,
+    resume: bool,
+    stop: Callable[[], str | None],
+    report: Report,
+    say: Callable[[str], None],
+) -> tuple[Trainer, Runtime]:
+    """Runtime, data and parts, known to fit; nothing is written."""
     runtime = _runtime(config.training, folder if resume else None)
     for note in runtime.notes:
         say(note)
     data = build.data(config).to(runtime.device)
-    trainer = make_trainer(config, data, runtime, folder, stop=stop, report=report)
-    if resume:
-        trainer.resume()
-    else:
-        runs.create(config, folder)
-    runs.write_environment(folder, runtime, data)
-    _train(trainer, folder)
+    identity = runs.identity(folder) if resume else config.hash
+    return make_trainer(config, data, runtime, folder, identity, stop=stop, report=report), runtime
 
 
 def _train(trainer: Trainer, folder: Path) -> None:
@@ -71,6 +90,7 @@ def _train(trainer: Trainer, folder: Path) -> None:
     except Diverged as error:
         kept = trainer.store.pointer("last")
         state("diverged", term=error.term, at=error.step, kept=kept)
+        error.add_note("No checkpoint was saved before that" if kept is None else f"Checkpoint step-{kept} is kept")
         raise
     state("done")
 
@@ -80,6 +100,7 @@ def make_trainer(
     data: Data,
     runtime: Runtime,
     folder: Path,
+    identity: str,
     *,
     stop: Callable[[], str | None] = lambda: None,
     report: Report = lambda line: None,
@@ -104,7 +125,7 @@ def make_trainer(
         autocast=runtime.autocast,
         stop=stop,
         report=report,
-        identity=config.hash,
+        identity=identity,
     )
 
 
@@ -116,13 +137,14 @@ def plan(config: RunConfig) -> Plan:
 
 
 def _runtime(training: Training, resumed: Path | None) -> Runtime:
-    """The machine as the run wants it; a resumed run keeps its number of threads, on which float sums depend."""
-    threads = training.threads
-    if resumed is not None and threads is None:
-        store = Store(resumed / "checkpoints")
-        step = store.pointer("last")
-        threads = None if step is None else store.load(step, only=()).values["threads"]
-    return start(training.device, threads, training.precision, training.deterministic)
+    """The machine as the run wants it; a resumed run keeps what its sums depend on: number of threads, precision."""
+    threads, before = training.threads, None
+    if resumed is not None:
+        step = Store(resumed / "checkpoints").pointer("last")
+        if step is not None:
+            threads = threads or Store(resumed / "checkpoints").load(step, only=()).values["threads"]
+            before = runs.read_environment(resumed).get("precision")
+    return start(training.device, threads, training.precision, training.deterministic, before)
 
 
 def check_resumable(folder: Path) -> dict[str, Any]:

@@ -10,15 +10,15 @@ from typing import Any
 
 import yaml
 
-from elboroom import runs
+from elboroom import runs, scores
 from elboroom.config import Run as RunConfig
 from elboroom.config import Study, load_run, load_study
 from elboroom.config.files import apply_options, merged, nested, run_from, study_from, to_yaml
 from elboroom.config.run import to_dict
-from elboroom.errors import Diverged, InputError, unknown
+from elboroom.errors import Diverged, InputError, Stopped, unknown
 from elboroom.evaluation import evaluate
 from elboroom.studies.execute import Report, execute
-from elboroom.training.checkpoint import replace_text
+from elboroom.training.checkpoint import replace_text, room
 
 FORMAT = 1
 
@@ -76,7 +76,20 @@ def plan(study: Study, out: Path, *, options: tuple[str, ...] = ()) -> list[Plan
                 content = merged(content, nested(axis, value))
             config = run_from(apply_options(content, options), f"study '{study.name}', variant '{variant}'")
             planned.append(Planned(variant, point, config, _folder(out, variant, point)))
+    _apart(study, planned)
     return planned
+
+
+def _apart(study: Study, planned: list[Planned]) -> None:
+    """InputError where two runs of the grid would share a folder."""
+    taken = set()
+    for run in planned:
+        if run.folder in taken:
+            raise InputError(
+                f"study '{study.name}': two runs would share the folder {run.folder}. "
+                "Give each axis different values, and its variants different names."
+            )
+        taken.add(run.folder)
 
 
 def _folder(out: Path, variant: str, point: dict[str, Any]) -> Path:
@@ -89,14 +102,18 @@ def look(run: Planned) -> None:
     """Set a planned run's status from its folder; InputError where the folder holds another configuration."""
     if not (run.folder / "config.yaml").exists():
         return
-    if load_run(run.folder / "config.yaml").hash != run.config.hash:
+    try:
+        same = load_run(run.folder / "config.yaml").hash == run.config.hash
+    except InputError:
+        same = False
+    if not same:
         raise InputError(
             f"{run.folder}: holds a run of another configuration. Choose another folder (--out), or remove it."
         )
     state = runs.read_state(run.folder)
     run.status = state["status"]
     if run.status == "diverged":
-        run.error = f"diverged at step {state['at']:,}: {state['term']} is not finite"
+        run.error = str(Diverged(state.get("at", 0), state.get("term", "loss")))
 
 
 def carry_out(
@@ -114,16 +131,23 @@ def carry_out(
 
     Raises Stopped when a signal or the budget ended it; everything so far is kept.
     """
-    out.mkdir(parents=True, exist_ok=True)
     for run in planned:
         look(run)
-    record(study, out, planned)
-    for number, run in enumerate(planned, 1):
-        label = f"[{number}/{len(planned)}] {run.folder.relative_to(out)}"
-        try:
-            _one(run, label, samples, images, stop, report, say)
-        finally:
-            record(study, out, planned)
+    runs.make_folder(out)
+    with runs.locked(out), room(out, "the same command goes on"):
+        record(study, out, planned)
+        for number, run in enumerate(planned, 1):
+            label = f"[{number}/{len(planned)}] {run.folder.relative_to(out)}"
+            try:
+                _unless_stopped(stop)
+                _one(run, label, samples, images, stop, report, say)
+            finally:
+                record(study, out, planned)
+
+
+def _unless_stopped(stop: Callable[[], str | None]) -> None:
+    if reason := stop():
+        raise Stopped(reason)
 
 
 def _one(
@@ -142,15 +166,23 @@ def _one(
             run.status = "stopped"
             execute(run.config, run.folder, resume=resume, stop=stop, report=report(run), say=say)
             run.status = "done"
-        if run.status == "done" and not (run.folder / "scores.json").exists():
+        if run.status == "done" and not _scored(opened := runs.load(run.folder, trust=True)):
             say(f"{label}: evaluating")
-            evaluate(runs.load(run.folder, trust=True), samples=samples, images=images)
+            evaluate(opened, samples=samples, images=images, progress=lambda done, total: _unless_stopped(stop))
     except Diverged as error:
         run.status, run.error = "diverged", str(error)
         say(f"{label}: {error}; the study goes on")
     except InputError as error:
         run.status, run.error = "failed", str(error)
         say(f"{label}: failed: {error}; the study goes on")
+
+
+def _scored(run: runs.Run) -> bool:
+    """Whether scores.json holds scores of the weights that are there now."""
+    try:
+        return any(s.protocol.checkpoint == run.checkpoint_hash for s in scores.load(run.folder / "scores.json"))
+    except (FileNotFoundError, InputError):
+        return False
 
 
 def record(study: Study, out: Path, planned: list[Planned]) -> None:

@@ -1,10 +1,13 @@
 """Checkpoints that are whole or absent: written aside, fsynced, renamed, and verified when they are read."""
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,12 +50,32 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old content or the new one, never a part."""
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part."""
     aside = path.with_name(f".{path.name}.tmp")
-    write_bytes(aside, text.encode())
-    aside.replace(path)
+    try:
+        write_bytes(aside, content)
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """`replace_bytes` of text."""
+    replace_bytes(path, text.encode())
+
+
+@contextlib.contextmanager
+def room(folder: Path, cure: str) -> Iterator[None]:
+    """InputError, with a cure, where writing into the folder finds the disk full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise InputError(f"{folder}: no room on the disk ({error.strerror}). Free some space, then {cure}.") from error
 
 
 def pack(tensors: Tensors) -> bytes:
@@ -91,15 +114,17 @@ class Store:
     def steps(self) -> list[int]:
         """The steps that have a folder, in order."""
         names = (p.name.removeprefix("step-") for p in self.folder.glob("step-*"))
-        return sorted(int(n) for n in names if n.isdigit())
+        return sorted(int(n) for n in names if n.isdecimal())
 
     def pointer(self, name: str) -> int | None:
         """The step that ``last`` or ``best`` names, or None."""
         try:
-            text = (self.folder / name).read_text().strip()
+            text = (self.folder / name).read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
             return None
-        if not text.removeprefix("step-").isdigit():
+        except IsADirectoryError:
+            text = "(a folder)"
+        if not re.fullmatch(r"step-[0-9]+", text):
             raise InputError(
                 f"{self.folder / name}: it should name a checkpoint such as step-100, and says {text[:40]!r}. "
                 f"Write one of: {', '.join(f'step-{s}' for s in self.steps())}."
@@ -122,9 +147,9 @@ class Store:
             self.remove(checkpoint.step)  # an orphan that no pointer names
             aside.rename(self.path(checkpoint.step))
             sync_folder(self.folder)
-        except OSError as error:
+        except OSError:
             shutil.rmtree(aside, ignore_errors=True)
-            raise _full_disk(error, self.folder) from error
+            raise
 
     def _write(self, folder: Path, checkpoint: Checkpoint) -> None:
         sums = {}
@@ -133,6 +158,7 @@ class Store:
             sums[f"{name}.safetensors"] = hashlib.sha256(content).hexdigest()
             write_bytes(folder / f"{name}.safetensors", content)
         state = {"format": FORMAT, "step": checkpoint.step, "sha256": sums, "values": checkpoint.values}
+        state["seal"] = _seal(state)
         write_bytes(folder / "state.json", (json.dumps(state, indent=1) + "\n").encode())
         sync_folder(folder)
 
@@ -152,13 +178,17 @@ class Store:
 
     def _state(self, folder: Path) -> dict[str, Any]:
         try:
-            state = json.loads((folder / "state.json").read_text())
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            if state.get("seal", _seal(state)) != _seal(state):
+                raise KeyError("seal")
             if state["format"] != FORMAT:
                 raise InputError(f"{folder}: format {state['format']} is not known here. Update elboroom.")
             _ = state["sha256"], state["values"], state["step"]
         except FileNotFoundError:
             raise InputError(f"{folder}: no whole checkpoint there. {self._cure(folder)}") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(f"{folder / 'state.json'}: torn or edited. {self._cure(folder)}") from None
         return state
 
@@ -181,7 +211,10 @@ class Store:
         others = [f"step-{s}" for s in self.steps() if self.path(s) != bad]
         if not others:
             return "No other checkpoint is kept; train anew into another folder."
-        return f"To use another one, write its name ({', '.join(others)}) into {self.folder / 'last'}."
+        return (
+            f"Others are kept: {', '.join(others)}. Name one (--checkpoint), or write its name into "
+            f"{self.folder / 'last'} to go on from it."
+        )
 
     def remove(self, step: int) -> None:
         """Remove a checkpoint that no pointer names."""
@@ -200,13 +233,10 @@ class Store:
                 leftover.unlink(missing_ok=True)
 
 
-def _full_disk(error: OSError, folder: Path) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return InputError(
-            f"{folder}: no room to save a checkpoint ({error.strerror}); the previous one is whole. "
-            f"Free some space, then `elboroom resume {folder.parent}`."
-        )
-    return error
+def _seal(state: dict[str, Any]) -> str:
+    """The sha256 of state.json's own content, so that an edit of it shows as one of a tensor does."""
+    content = {key: value for key, value in state.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[Tensors, list[dict[str, Any]]]:

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from elboroom.training.checkpoint import replace_text
+
 
 class Journal:
     """Lines of JSON. metrics.jsonl holds only what is a function of the configuration; speed goes to timing.jsonl."""
@@ -35,9 +37,7 @@ class Journal:
             if path.exists():
                 lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
                 kept = [line for line in lines if _whole(line) and json.loads(line)["step"] <= step]
-                aside = path.with_suffix(".tmp")
-                aside.write_text("".join(kept), encoding="utf-8")
-                aside.replace(path)
+                replace_text(path, "".join(kept))
 
 
 def _whole(line: str) -> bool:

@@ -120,7 +120,9 @@ class Trainer:
         self.random = Randomness(seed, self.device)
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
         self._order, self._order_epoch = None, -1
-        self._forward = torch.compile(self._draw_and_score) if plan.compile else self._draw_and_score
+        # One graph per batch size, whichever comes first: a resumed run may begin with an epoch's smaller last batch.
+        score = self._draw_and_score
+        self._forward = torch.compile(score, dynamic=False) if plan.compile else score
         self.meter = self._open_meter()
 
     @property
@@ -167,7 +169,7 @@ class Trainer:
         if self.companion is not None:
             beside = self.companion.step(self.companion_optimizer, draw, batch.labels)
             values = torch.cat([values, torch.stack([beside[name] for name in self.companion.names])])
-        self.meter.add(values, len(rows), step)
+        self.meter.add(values, len(rows), step + 1)  # steps are counted from 1, as in the log
 
     def _asked(self, step: int, noise: Tensor) -> Asked:
         """What the objective asks of the draw at this step."""

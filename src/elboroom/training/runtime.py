@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,17 +55,26 @@ class Runtime:
 
 
 def start(
-    device: str = "auto", threads: int | None = None, precision: str = "fp32", deterministic: bool = False
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "fp32",
+    deterministic: bool = False,
+    before: str | None = None,
 ) -> Runtime:
-    """Set torch up for this process; InputError where the device does not exist."""
+    """Set torch up for this process; InputError where the device does not exist.
+
+    A resumed run keeps the precision that it had ``before``, unless that does not work on this machine.
+    """
     chosen = _device(device)
     if threads is not None:
         torch.set_num_threads(threads)
+    if deterministic and chosen.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its results only with this
     torch.use_deterministic_algorithms(deterministic and chosen.type == "cuda")
     notes = []
     if precision == "bf16" and chosen.type == "cpu":
         gain, why = bf16_gain()
-        if gain < 1:
+        if before == "fp32" or gain == 0 or (gain < 1 and before is None):
             precision = "fp32"
             notes.append(f"bf16 was asked for; float32 serves: {why}.")
     return Runtime(chosen, torch.get_num_threads(), precision, tuple(notes))
@@ -100,5 +110,10 @@ def bf16_gain(probe: Callable[[], subprocess.CompletedProcess] = _run_probe) -> 
         return 0.0, f"its trial in a child process was killed by signal {-result.returncode}"
     if result.returncode > 0:
         return 0.0, "its trial in a child process failed"
-    gain = float(result.stdout)
+    try:
+        gain = float(result.stdout)
+    except ValueError:
+        gain = 0.0
+    if not gain > 0:
+        return 0.0, "its trial in a child process gave no time"
     return gain, f"its trial ran at {gain:.2f} times the speed of float32"
