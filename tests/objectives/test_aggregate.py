@@ -138,7 +138,9 @@ def test_the_parts_add_up_to_the_rate_whatever_the_estimate():
 
 def test_the_total_correlation_of_a_correlated_gaussian():
     """Means ~ N(0, [[1, r], [r, 1]]), variance s²: q(z) is Gaussian of correlation r / (1 + s²), with a total
-    correlation of -0.5 log(1 - r² / (1 + s²)²); here 0.3263 nats. Stratified weights, batch = training set = 4,000: to 0.05."""
+    correlation of -0.5 log(1 - r² / (1 + s²)²); here 0.3263 nats.
+
+    Stratified weights with the whole training set as the batch."""
     r, s2, n = 0.9, 0.3, 4000
     a = torch.randn(n, 2)
     loc = torch.stack([a[:, 0], r * a[:, 0] + math.sqrt(1 - r * r) * a[:, 1]], 1)
