@@ -248,7 +248,7 @@ def test_one_batch_can_be_overfitted(objective, posterior):
     """
     run = small_run(objective=objective, posterior=posterior, latent=4)
     if objective == "capacity":  # 25 nats, the default, are more than 8 images have
-        run = dataclasses.replace(run, objective=Capacity(nats=5.0))
+        run = dataclasses.replace(run, objective=Capacity(nats=10.0, weight=1.0))
     model, score = build.model(run, SHAPE, "binary"), build.objective(run)
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(8, *SHAPE, generator=generator) < 0.5).float()
