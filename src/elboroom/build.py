@@ -18,6 +18,7 @@ from elboroom.errors import InputError
 from elboroom.models import VAE
 from elboroom.networks.layers import he_normal_, normal_
 from elboroom.numerics import seed_for
+from elboroom.objectives.needs import Objective
 
 
 def named(target: str) -> Any:
@@ -123,11 +124,20 @@ def _model(config: configs.Model, shape: tuple[int, ...], values: str) -> VAE:
     return VAE(encoder, make(config.prior, **about), decoder)
 
 
-def objective(config: configs.Run) -> Callable:
-    """The objective as a function of a draw."""
+def objective(config: configs.Run) -> Objective:
+    """The objective as a function of a draw, with what it needs of one."""
     part = config.objective
-    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name not in ("kind", "samples")}
-    return partial(named(part.builds), **fields)
+    left_out = ("kind", "samples", *getattr(part, "not_passed", ()))
+    fields = {f.name: _built(getattr(part, f.name)) for f in dataclasses.fields(part) if f.name not in left_out}
+    return Objective(named(part.builds), fields, frozenset(getattr(part, "needs", ())))
+
+
+def _built(value: Any) -> Any:
+    """A field that is itself a part, such as a warm-up, as the function that it names."""
+    if not hasattr(value, "builds"):
+        return value
+    fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name != "kind"}
+    return partial(named(value.builds), **fields)
 
 
 def optimizer(config: configs.Run, model: nn.Module, examples: int) -> torch.optim.Optimizer:

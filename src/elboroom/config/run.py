@@ -35,6 +35,9 @@ class Run:
     def _combination(self) -> "Run":
         for reason in refusals(self):
             raise ValueError(reason)
+        why = getattr(self.objective, "uncompiled", None)
+        if self.training.compile and why:
+            raise ValueError(f"objective '{self.objective.kind}': {why}; set --training.compile false.")
         return self
 
     @property

@@ -52,7 +52,7 @@ def make_trainer(
         seed=config.seed,
         schedule=build.schedule(config),
         companion=None if companion is None else companion.to(runtime.device),
-        monitor=monitor(data, objective, config.training.batch),
+        monitor=monitor(data, objective, config.training.batch, samples=config.objective.samples),
         autocast=runtime.autocast,
         stop=stop,
         report=report,

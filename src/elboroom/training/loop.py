@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from elboroom.data import Data
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.numerics import Randomness
-from elboroom.records import Draw, Terms
+from elboroom.objectives.needs import ask
+from elboroom.records import Asked, Draw, Terms
 from elboroom.training.average import Average
 from elboroom.training.checkpoint import Checkpoint, Store, Tensors, optimizer_tensors, restore_optimizer
 from elboroom.training.journal import Journal
-from elboroom.training.meters import Meter, term_names, term_values
+from elboroom.training.meters import Meter, term_floors, term_names, term_values
 from elboroom.training.schedule import constant, warm
 
 
@@ -90,7 +91,7 @@ class Trainer:
 
     Args:
         model: called as ``model(x, noise)``, gives a `Draw`; already on its device.
-        objective: a `Draw` to `Terms`.
+        objective: a `Draw` to `Terms`; what else it ``needs`` of a draw is asked of the model.
         data: its ``train`` split is trained on; ``valid``, where there is one, selects ``best``.
         optimizer: over the model's parameters.
         folder: the run folder.
@@ -187,7 +188,7 @@ class Trainer:
         noise = self.model.noise(self.random("noise", step), self.plan.samples, len(rows))
         self._set_rate(step)
         with self.autocast():
-            loss, values, draw = self._forward(batch.x, noise)
+            loss, values, draw = self._forward(batch.x, noise, self._asked(step, noise))
         loss.backward()
         if self.plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip_norm)
@@ -200,9 +201,13 @@ class Trainer:
             values = torch.cat([values, torch.stack([beside[name] for name in self.companion.names])])
         self.meter.add(values, len(rows), step + 1)  # steps are counted from 1, as in the log
 
-    def _draw_and_score(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Draw]:
+    def _asked(self, step: int, noise: Tensor) -> Asked:
+        """What the objective asks of the draw at this step."""
+        return ask(self.objective, self.model, self.random("prior", step), noise, len(self.data.train), step)
+
+    def _draw_and_score(self, x: Tensor, noise: Tensor, asked: Asked) -> tuple[Tensor, Tensor, Draw]:
         """The model's one pass and the objective on it: what is compiled where compilation is on."""
-        draw = self.model(x, noise)
+        draw = self.model(x, noise, asked)
         terms = self.objective(draw)
         loss = terms.loss
         return loss, term_values(terms, draw, loss), draw
@@ -212,9 +217,11 @@ class Trainer:
         rows = self._rows(0)
         batch = self.data.train.batch(rows, self.random("binarize", 0))
         with torch.no_grad(), self.autocast():
-            draw = self.model(batch.x, self.model.noise(self.random("noise", 0), self.plan.samples, len(rows)))
-            names = term_names(self.objective(draw), draw)
-        return Meter([*names, *(self.companion.names if self.companion is not None else ())], self.device)
+            noise = self.model.noise(self.random("noise", 0), self.plan.samples, len(rows))
+            draw = self.model(batch.x, noise, self._asked(0, noise))
+            terms = self.objective(draw)
+        beside = self.companion.names if self.companion is not None else ()
+        return Meter([*term_names(terms, draw), *beside], self.device, term_floors(terms))
 
     def _rows(self, step: int) -> Tensor:
         """The training examples of a step; the order of an epoch comes from (seed, epoch)."""
