@@ -140,7 +140,7 @@ def _built(value: Any) -> Any:
     return partial(named(value.builds), **fields)
 
 
-def optimizer(config: configs.Run, model: nn.Module, examples: int) -> torch.optim.Optimizer:
+def optimizer(config: configs.Run, model: nn.Module, examples: int | None = None) -> torch.optim.Optimizer:
     r"""The optimizer over the model's parameters, fused where it can be.
 
     A prior N(0, v) on the weights is the objective :math:`\sum_i L_i + \log p(\theta)`; per image, of ``examples``, its
@@ -149,6 +149,8 @@ def optimizer(config: configs.Run, model: nn.Module, examples: int) -> torch.opt
     part, prior = config.training.optimizer, config.training.weight_prior
     fused = {"fused": True} if part.fused else {}
     if prior is not None:
+        if examples is None:
+            raise ValueError("a prior on the weights needs the number of training examples")
         fused["weight_decay"] = 1 / (examples * prior)
     fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name != "kind"}
     return named(part.builds)(model.parameters(), **fields, **fused)

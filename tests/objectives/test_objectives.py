@@ -245,8 +245,8 @@ def test_one_batch_can_be_overfitted(objective, posterior):
 
     No density gives 8 images more than all its mass, so the mean of -log p(x) is log 8 = 2.08 nats or more, and a bound
     stays above it (by 2.9 nats here, since Gaussians cannot share out the prior); what is no bound comes near 0.
-    With the variances that μ-VAE wants, two images can stay in one place where the density is not smooth: intervals push
-    one another only where they overlap.
+    With the variances that μ-VAE wants, two images can stay in one place where the density is not smooth: intervals
+    push one another only where they overlap.
     """
     run = small_run(objective=objective, posterior=posterior, latent=4, seed=1)
     if objective == "capacity":  # 25 nats, the default, are more than 8 images have
