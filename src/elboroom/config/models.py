@@ -280,6 +280,10 @@ class OptimalGaussian:
 
     builds: ClassVar[str] = "elboroom.models.likelihoods:OptimalGaussianLikelihood"
     takes: ClassVar[tuple[str, ...]] = ("unit-interval", "binary", "real")
+    refuses: No = {
+        ("objective", "importance-weighted"): "its variance is the one that is best for the ELBO; choose "
+        "'gaussian-learned'.",
+    }
 
 
 @settings
