@@ -11,7 +11,7 @@ demo: $(READY)
 
 # The second call runs without the shape-checking hook, whose wrappers break the graphs of torch.compile.
 test: $(READY) lint
-	$(BIN)/python -m pytest -q --jaxtyping-packages=elboroom,beartype.beartype -n 2
+	$(BIN)/python -m pytest -q --jaxtyping-packages=elboroom,shape_checks.checked -n 2
 	$(BIN)/python -m pytest -q -m "compiled and not slow"
 
 test-all: test

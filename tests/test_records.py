@@ -44,6 +44,6 @@ WRONG = {
 @pytest.mark.parametrize("make", WRONG.values(), ids=WRONG)
 def test_the_hook_refuses_wrong_shapes(make, request):
     if not request.config.getoption("--jaxtyping-packages"):
-        pytest.skip("the shape-checking hook is off: --jaxtyping-packages=elboroom,beartype.beartype")
+        pytest.skip("the shape-checking hook is off: --jaxtyping-packages=elboroom,shape_checks.checked")
     with pytest.raises(jaxtyping.TypeCheckError):
         make()

@@ -11,6 +11,7 @@ clusters, confidence), 36-37 and 11.13 (discretized logistic, PixelCNN), 11.8 (p
 import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from oracles.configurations import count, kinds, model_of, small_run
@@ -284,9 +285,14 @@ def test_trap_11_4_standard_errors_are_over_images():
     assert nll.stderr == pytest.approx(found.bound.std().item() / math.sqrt(8))
 
 
-def test_trap_11_5_selecting_on_test_is_refused():
-    with pytest.raises(InputError, match=r"patience needs validation data, or it would select on test; set data.valid"):
-        run_from({"data": {"name": "mnist"}, "training": {"patience": 5}})
+def test_trap_11_5_selecting_on_test_is_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((60, 4)))
+    content = {"data": {"path": str(tmp_path / "x.npy"), "binarize": "dynamic"}, "training": {"patience": 5}}
+    with pytest.raises(InputError, match=r"patience needs validation data, or it would select on test;.*data.valid"):
+        build.data(run_from(content))
+    content["data"]["valid"] = 5
+    assert len(build.data(run_from(content)).valid) == 5
+    assert build.data(run_from({"training": {"patience": 5}})).valid is not None  # digits have validation data
 
 
 def test_trap_11_10_the_hidden_constant_of_the_squared_error():

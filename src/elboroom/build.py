@@ -17,6 +17,7 @@ from elboroom.data import load as load_data
 from elboroom.errors import InputError
 from elboroom.models import VAE
 from elboroom.networks.layers import he_normal_
+from elboroom.numerics import seed_for
 from elboroom.objectives.needs import Objective
 
 
@@ -74,6 +75,11 @@ def data(config: configs.Run, folder: Path | None = None) -> Data:
             f"companion '{config.companion.kind}' needs labels; '{loaded.title}' has none. "
             "Give labels with the data, or leave the companion out (--companion null)."
         )
+    if config.training.patience and loaded.valid is None:
+        raise InputError(
+            f"training.patience needs validation data, or it would select on test; '{loaded.title}' has none. "
+            "Set data.valid (--data.valid 1000)."
+        )
     return loaded
 
 
@@ -93,7 +99,7 @@ def _support(config: configs.Run, loaded: Data) -> str:
 def model(config: configs.Run, shape: tuple[int, ...], values: str = "unit-interval") -> VAE:
     """The model, with freshly drawn weights from the run's seed; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed_for(config.seed, "weights"))
         built = _model(config.model, shape, values)
         if config.training.init == "he":
             he_normal_(built)
@@ -144,5 +150,5 @@ def companion(config: configs.Run, classes: int) -> Any:
     if config.companion is None:
         return None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed + 1)
+        torch.manual_seed(seed_for(config.seed, "companion"))
         return make(config.companion, latent=config.model.posterior.latent, classes=classes)

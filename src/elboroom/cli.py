@@ -352,9 +352,11 @@ class Results:
     """What was typed to obtain the study, for the ledger."""
 
     def __call__(self) -> int:
+        from elboroom.report import report
         from elboroom.studies.results import collect
 
-        ledger = collect(self.study, self.out, self.command or f"elboroom study --out {self.study.name}")
+        command = self.command or f"elboroom study --out {self.study.name}"
+        ledger = collect(self.study, self.out, report([self.study]), command)
         print(f"kept: {len(ledger['runs'])} runs in {self.out}")
         return DONE
 

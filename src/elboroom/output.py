@@ -3,7 +3,6 @@
 import io
 import math
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -33,11 +32,11 @@ def check(path: Path) -> None:
         raise InputError(f"{path.parent}: no such folder. Make it, or choose another --out.")
 
 
-def _npz(path: BinaryIO, arrays: dict[str, Array]) -> None:
-    np.savez_compressed(path, **arrays)
+def _npz(file: io.BytesIO, arrays: dict[str, Array]) -> None:
+    np.savez_compressed(file, **arrays)
 
 
-def _csv(path: BinaryIO, arrays: dict[str, Array]) -> None:
+def _csv(file: io.BytesIO, arrays: dict[str, Array]) -> None:
     """One row per example: its flattened arrays, with a header."""
     columns, header = [], []
     for name, values in arrays.items():
@@ -45,10 +44,10 @@ def _csv(path: BinaryIO, arrays: dict[str, Array]) -> None:
         columns.append(flat)
         header += [name] if values.ndim == 1 else [f"{name}-{i}" for i in range(flat.shape[1])]
     rows = np.concatenate([c.astype(np.float64) for c in columns], axis=1)
-    np.savetxt(path, rows, delimiter=",", header=",".join(header), comments="", fmt="%.9g")
+    np.savetxt(file, rows, delimiter=",", header=",".join(header), comments="", fmt="%.9g")
 
 
-def _png(path: BinaryIO, arrays: dict[str, Array]) -> None:
+def _png(file: io.BytesIO, arrays: dict[str, Array]) -> None:
     images = list(arrays.values())
     if any(a.ndim not in (4, 5) or a.shape[-3] not in (1, 3) for a in images):
         raise InputError(
@@ -56,7 +55,7 @@ def _png(path: BinaryIO, arrays: dict[str, Array]) -> None:
             "Write .npz or .csv instead (--out)."
         )
     sheet = _lines(images[0]) if images[0].ndim == 5 else _pairs(images)
-    Image.fromarray(sheet).save(path, "PNG")
+    Image.fromarray(sheet).save(file, "PNG")
 
 
 WRITERS = {".npz": _npz, ".csv": _csv, ".png": _png}

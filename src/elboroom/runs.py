@@ -28,7 +28,7 @@ from elboroom.models import VAE
 from elboroom.models.evidence import log_evidence
 from elboroom.numerics import Randomness
 from elboroom.training.checkpoint import Store, replace_text
-from elboroom.training.runtime import Runtime
+from elboroom.training.runtime import Runtime, find_device
 
 FORMAT = 1
 Array = np.ndarray
@@ -165,7 +165,7 @@ def load(folder: str | Path, *, checkpoint: str = "auto", device: str = "cpu", t
             f"{folder}: its configuration names {', '.join(config.foreign)}; opening it runs that code. "
             "If you trust it, say so (--trust, or trust=True)."
         )
-    return Run(folder, config, checkpoint, torch.device(device))
+    return Run(folder, config, checkpoint, find_device(device))
 
 
 class Run:
@@ -298,7 +298,7 @@ class Run:
     def sample(self, n: int, sigma: float = 1.0, seed: int = 0) -> Float[Array, "n *event"]:
         """Means of p(x|z) for z ~ N(0, sigma² I)."""
         noise = torch.randn(n, self.config.model.posterior.latent, generator=Randomness(seed)("sample"))
-        return self.decode(sigma * noise)
+        return self.decode((sigma * noise).numpy())
 
     def reconstruct(self, images: Array) -> Float[Array, "n *event"]:
         """Images through the posterior mean and back."""

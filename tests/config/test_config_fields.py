@@ -112,7 +112,6 @@ VALUES = {
     "both": ({"data": {"name": "mnist", "path": "x"}}, "data: data needs either a name .* or a path, and not both"),
     "neither": ({"data": {"split": "official"}}, "data needs either a name .* or a path"),
     "copies": ({"data": {"name": "mnist", "copies": 5}}, "copies: 5 needs random binarization; set data.binarize"),
-    "patience": ({"training": {"patience": 3}}, "patience needs validation data, or it would select on test"),
     "average": ({"training": {"evaluate_with": "average"}}, "evaluate_with: average needs training.average, such as"),
 }
 

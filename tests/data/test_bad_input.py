@@ -237,6 +237,6 @@ def test_nothing_is_no_failure_of_the_check(tmp_path, unreachable):
 
 def test_sound_files_of_another_data_set_are_refused(tmp_path, unreachable, monkeypatch):
     put(tmp_path, {f"mnist/{n}": idx_bytes(GREY if "images" in n else GREY[:, 0, 0]) for n in NAMES})
-    monkeypatch.setattr(store, "verify_file", lambda remote, folder: (folder / remote.name, ""))
+    monkeypatch.setattr(store, "verify_file", lambda remote, folder, name: {remote.name: ""})
     message = refusal(tmp_path, lambda: load(Config(name="mnist"), tmp_path))
     assert str(tmp_path / "mnist") in message and "(12, 0, 12)" in message and "data fetch mnist" in message

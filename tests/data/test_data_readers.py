@@ -12,6 +12,7 @@ from PIL import Image
 from elboroom.config.data import Data as Config
 from elboroom.data import load, readers
 from elboroom.data.prepare import BINARY, BLACK_AND_WHITE, GREY_LEVELS, REAL, UNIT_INTERVAL, channels_first, interpret
+from elboroom.errors import InputError
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (30, 5, 4), dtype=np.uint8)
@@ -198,6 +199,63 @@ def test_the_hash_of_a_folder_is_of_names_and_contents(tmp_path):
     seen.append(load(Config(path=str(tmp_path / "d"))).files)
     assert [list(files) for files in seen] == [["d"]] * 3
     assert len({files["d"] for files in seen}) == 3
+
+
+# binarized MNIST and Frey faces
+
+
+def write_amat(folder, pack=False):
+    """Three small files of zeros and ones, and what is in them."""
+    written = {}
+    for part, n in (("train", 5), ("valid", 3), ("test", 2)):
+        x = RNG.integers(0, 2, (n, 784), dtype=np.uint8)
+        text = "".join(" ".join(map(str, row)) + "\n" for row in x).encode()
+        path = folder / f"binarized_mnist_{part}.amat{'.gz' if pack else ''}"
+        path.write_bytes(gzip.compress(text) if pack else text)
+        written[part] = x.reshape(n, 28, 28)
+    return written
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_amat_round_trip(tmp_path, pack):
+    written = write_amat(tmp_path, pack)
+    read = readers.binarized_mnist(tmp_path)
+    assert list(read) == ["train", "valid", "test"] and read["test"].labels is None
+    for part, x in written.items():
+        assert read[part].images.dtype == np.uint8
+        np.testing.assert_array_equal(read[part].images, x)
+
+
+@pytest.mark.parametrize("spoil", ["cut", "row cut", "two", "no space", "no line", "empty line", "gz cut"])
+def test_amat_of_another_content_is_refused(tmp_path, spoil):
+    write_amat(tmp_path, pack=spoil == "gz cut")
+    path = tmp_path / f"binarized_mnist_valid.amat{'.gz' if spoil == 'gz cut' else ''}"
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "cut": content[:-7],
+            "row cut": content[:1568] + content[1570:],
+            "two": b"2" + content[1:],
+            "no space": content.replace(b" ", b"1", 1),
+            "no line": content.replace(b"\n", b" ", 1),
+            "empty line": content + b"\n",
+            "gz cut": content[:-9],
+        }[spoil]
+    )
+    with pytest.raises(InputError, match=rf"{path.name}: .*anew"):
+        readers.binarized_mnist(tmp_path)
+
+
+def test_frey_faces_are_frames_of_28_rows(tmp_path):
+    frames = RNG.integers(8, 239, (30, 28, 20), dtype=np.uint8)
+    scipy.io.savemat(tmp_path / "frey_rawface.mat", {"ff": frames.reshape(30, 560).T})
+    np.testing.assert_array_equal(readers.frey(tmp_path)["all"].images, frames)
+
+
+def test_frey_faces_of_another_shape_are_refused(tmp_path):
+    scipy.io.savemat(tmp_path / "frey_rawface.mat", {"ff": np.zeros((28, 20), np.uint8)})
+    with pytest.raises(InputError, match=r"frey_rawface.mat: .*not 560 x 1965.*anew"):
+        readers.frey(tmp_path)
 
 
 # what numbers are

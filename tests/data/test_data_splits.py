@@ -1,15 +1,17 @@
 """Divisions are fixed for the data, disjoint, and as large as they were asked to be."""
 
 import hashlib
+import re
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from elboroom.config.data import Data as Config
-from elboroom.data import CATALOG, describe, load
-from elboroom.data.splits import permutation
+from elboroom.data import CATALOG, catalog_table, describe, listing, load
+from elboroom.data.splits import numbered, permutation
 from elboroom.errors import InputError
 from elboroom.numerics import Randomness
 
@@ -99,17 +101,87 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert not torch.equal(order, train.order(Randomness(1), 3))
 
 
+DIVISIONS = {  # what is divided, and the beginning of the sha256 of what is for validation and test
+    ("digits", "official"): ({"all": 1_797}, "26d0bf0c4ec718f9"),
+    ("mnist", "official"): ({"train": 60_000, "test": 10_000}, "8d294bd1e8418920"),
+    ("fashion-mnist", "official"): ({"train": 60_000, "test": 10_000}, "8d294bd1e8418920"),
+    ("binarized-mnist", "official"): ({"train": 50_000, "valid": 10_000, "test": 10_000}, "e55fa353b228ed2d"),
+    ("omniglot", "iwae"): ({"train": 24_345, "test": 8_070}, "f227a7c57cfe8439"),
+    ("omniglot", "mae"): ({"train": 24_345, "test": 8_070}, "91597ec071fbbf59"),
+    ("omniglot-105", "alphabets"): ({"train": 19_280, "test": 13_180}, "92a1d499146cbd51"),
+    ("frey-faces", "random"): ({"all": 1_965}, "3422db629dda6110"),
+    ("frey-faces", "last"): ({"all": 1_965}, "b0a8e12806a3c1d8"),
+    ("cifar-10", "official"): ({"train": 50_000, "test": 10_000}, "ce9d2f664b42d0b7"),
+    ("sprites", "official"): ({"train": 20_000, "valid": 2_000, "test": 2_000}, "5cc578a6c21acd59"),
+}
+
+
+def test_every_split_is_divided_here():
+    assert set(DIVISIONS) == {(name, split) for name, entry in CATALOG.items() for split in entry.splits}
+
+
+@pytest.mark.parametrize(("name", "split"), DIVISIONS)
+def test_published_splits_stand_for_good(name, split):
+    parts, digest = DIVISIONS[name, split]
+    division = CATALOG[name].split(name, split)
+    rows = {part: r.tolist() for part, r in division.divide(numbered(parts)).items()}
+    assert tuple(map(len, rows.values())) == division.sizes and list(rows) == ["train", "valid", "test"]
+    assert disjoint(rows) and sorted(chain(*rows.values())) == list(range(sum(parts.values())))
+    assert all(r == sorted(r) for r in rows.values())
+    held = np.array(rows["valid"] + rows["test"], np.int64)
+    assert hashlib.sha256(held.tobytes()).hexdigest()[:16] == digest
+
+
+def test_the_last_frames_are_the_last():
+    rows = CATALOG["frey-faces"].splits["last"].divide(numbered({"all": 1_965}))
+    assert rows["test"].tolist() == list(range(1_500, 1_965))
+
+
+def test_official_is_also_the_only_split():
+    entry = CATALOG["omniglot-105"]
+    assert entry.split("omniglot-105", "official") is entry.splits["alphabets"]
+    with pytest.raises(InputError, match="known: alphabets"):
+        entry.split("omniglot-105", "iwae")
+
+
+def test_where_there_are_several_splits_one_must_be_named():
+    wanted = r"frey-faces has no official split.*random \(1,500 / - / 465\); last \(1,500 / - / 465\)\."
+    with pytest.raises(InputError, match=wanted):
+        load(Config(name="frey-faces"))
+
+
+def test_the_page_of_data_sets_is_that_of_the_catalog():
+    page = Path(__file__).parents[2] / "docs" / "data.md"
+    assert catalog_table() in page.read_text(encoding="utf-8"), f"{page}: replace its table by catalog_table()"
+
+
+def test_the_example_of_the_page_runs():
+    page = Path(__file__).parents[2] / "docs" / "data.md"
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1], names)
+    assert 0 <= names["radians"] < 6.3
+
+
+def test_listing_names_every_split(tmp_path):
+    lines = [line.split() for line in listing(tmp_path).splitlines()]
+    assert {(line[0], line[2]) for line in lines[1:]} == set(DIVISIONS)
+
+
 @pytest.mark.parametrize("name", CATALOG)
 def test_every_entry_is_whole(name):
     entry = CATALOG[name]
-    assert "official" in entry.splits and entry.source and entry.licence
-    assert entry.files or entry.package
+    assert entry.splits and entry.source and entry.licence
+    assert entry.files or entry.installed.is_file()
     for remote in entry.files:
-        assert len(remote.sha256) == 64 and remote.bytes > 0
         assert remote.urls and all(url.endswith(remote.name) for url in remote.urls)
-    assert len({remote.sha256 for e in CATALOG.values() for remote in e.files}) == sum(
-        len(e.files) for e in CATALOG.values()
-    )
+        assert remote.known_hash is None or remote.bytes > 0
+
+
+def test_checksums_are_whole_and_all_different():
+    remotes = [remote for entry in CATALOG.values() for remote in entry.files]
+    sums = [s for r in remotes for s in (r.sha256, r.md5, *r.stand_ins.values()) if s is not None]
+    assert {len(s) for s in sums} == {32, 64} and len(set(sums)) == len(sums)
+    assert [r.name for r in remotes if r.known_hash is None] == ["chardata.mat"]
 
 
 def test_described_without_files(tmp_path, monkeypatch):
@@ -117,7 +189,7 @@ def test_described_without_files(tmp_path, monkeypatch):
     rows = {row.name: row for row in describe(tmp_path)}
     assert rows["mnist"].where is None and rows["mnist"].bytes == 11_594_722
     assert rows["mnist"].splits == {"official": (60_000, 0, 10_000)}
-    assert rows["digits"].where.is_dir()
+    assert rows["digits"].where.is_file()
 
 
 def test_nothing_of_an_unknown_name():

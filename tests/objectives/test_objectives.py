@@ -246,7 +246,7 @@ def test_one_batch_can_be_overfitted(objective, posterior):
     No density gives 8 images more than all its mass, so the mean of -log p(x) is log 8 = 2.08 nats or more, and a bound
     stays above it (by 2.9 nats here, since Gaussians cannot share out the prior); what is no bound comes near 0.
     """
-    run = small_run(objective=objective, posterior=posterior, latent=4)
+    run = small_run(objective=objective, posterior=posterior, latent=4, seed=1)
     if objective == "capacity":  # 25 nats, the default, are more than 8 images have
         run = dataclasses.replace(run, objective=Capacity(nats=10.0, weight=1.0))
     model, score = build.model(run, SHAPE, "binary"), build.objective(run)
@@ -263,7 +263,7 @@ def test_one_batch_can_be_overfitted(objective, posterior):
         noise = model.noise(generator, 50, 8)
         terms = score(model(x, noise, ask(score, model, generator, noise, 8)))
     if terms.own_bound is None:  # importance weighting lets a posterior be broad, and codes far out decode badly
-        assert terms.example["distortion"].mean() < 2.0
+        assert terms.example["distortion"].mean() < (4.0 if terms.batch else 1.5)  # of 44.4
     if run.objective.is_bound:
         assert -terms.bound.mean() < 6.5
     if not terms.batch:

@@ -30,14 +30,14 @@ def protocol(**changes: Any) -> Protocol:
     return Protocol(**{**base, "likelihood": "bernoulli", "checkpoint": "c0ffee", **changes})
 
 
-def score(name: str, value: float, stderr: float | None = 0.21, **changes: Any) -> Score:
+def score(name: str, value: int | float, stderr: float | None = 0.21, **changes: Any) -> Score:
     unit, better = UNITS.get(name, ("%", "higher") if name.startswith("accuracy") else ("nats", "lower"))
     how = {"estimator": "one draw of z", "samples": 1}
     how |= {"estimator": "importance sampling", "samples": 1000} if name == "nll" else {}
     how |= {"estimator": "", "samples": 0} if name in ("accuracy/mean", "active-units") else {}
     return Score(
         name=name,
-        value=value,
+        value=float(value),
         unit=unit,
         better=better,
         stderr=stderr,

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from synthetic_runs import AUTOENCODER, config, save, score, write_run, write_study
 
 from elboroom.errors import InputError
@@ -22,8 +23,8 @@ PICTURES = ["reconstructions", "samples-1", "samples-fitted", "samples-3", "late
 def quick(monkeypatch):
     """Figures of many axes are not drawn and none is rendered: for tests of the words around them."""
     monkeypatch.setattr(figures, "png", lambda figure: BLANK)
-    monkeypatch.setattr(figures, "curves", lambda histories: None)
-    monkeypatch.setattr(figures, "histograms", lambda codes, limit: None)
+    monkeypatch.setattr(figures, "curves", lambda histories: Figure())
+    monkeypatch.setattr(figures, "histograms", lambda codes, limit: Figure())
 
 
 def text(html: str) -> str:

@@ -1,7 +1,7 @@
 """Trains one small run, then kills it by SIGKILL at chosen moments, resumes it, and tells what differs.
 
-Run as a program (`python kill_driver.py FOLDER < orders.json`): its parent process only forks, so that torch is imported
-once and its children start with no threads. Prints a JSON object: the number of moments, and one report per order.
+Run as a program (`python kill_driver.py FOLDER < orders.json`): its parent process only forks, so that torch is
+imported once and its children start with no threads. Prints JSON: the number of moments, and a report per order.
 
 An order is {"config": {...}, "kills": [n, ...]}: the run, and then each resumption, is killed at its n-th moment
 (n < 1: that share of all moments; "seconds": [s, ...] instead: after that time); at the end it is left to finish.
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch._dynamo  # the first step of an optimizer would import it, in every child
 
 from elboroom import build, runs
 from elboroom.config import run_from
@@ -67,6 +68,7 @@ class Moments:
 
     def watch(self) -> None:
         """From here on every system call that changes the folder, every half of a write and every step is a moment."""
+        os.fsync = lambda descriptor: None  # only a power cut needs it, and it takes most of the time
         for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
             setattr(os, name, self.before(getattr(os, name)))
         checkpoint.write_bytes = self.torn_bytes
@@ -129,6 +131,8 @@ def carry_out(order: dict, folder: Path, alone: tuple[int, float, dict[str, str]
     count, seconds, expected = alone
     done, errors = 0, []
     for n in order.get("kills", ()):
+        if runs.read_state(folder)["status"] == "done":
+            break
         _, error, killed = child(order["config"], folder, fatal=max(1, int(n * count)) if n < 1 else n)
         done, errors = done + killed, errors + [error] * bool(error)
     for share in order.get("seconds", ()):
@@ -148,7 +152,7 @@ def carry_out(order: dict, folder: Path, alone: tuple[int, float, dict[str, str]
 def main() -> None:
     torch.set_num_threads(1)
     root, orders, known = Path(sys.argv[1]), json.load(sys.stdin), {}
-    load = build.data
+    load, runs.code_commit = build.data, lambda: None
     build.data = lambda config: DATA.setdefault(repr(config.data), load(config))  # read once, by the parent
     for order in orders:
         build.data(run_from(order["config"]))

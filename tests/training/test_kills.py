@@ -79,7 +79,7 @@ def test_killed_anywhere_and_resumed(tmp_path):
     """The first moments (before the first checkpoint) one by one, then moments through the run, then often."""
     chance = random.Random(0)
     orders = [at(EVERYTHING, n) for n in (1, 2, 3, 6, 9, 12)]
-    orders += [at(EVERYTHING, chance.random()) for _ in range(16)]
+    orders += [at(EVERYTHING, chance.random()) for _ in range(20)]
     orders.append(at(EVERYTHING, *[chance.randint(20, 80) for _ in range(12)]))
     orders.append({"config": EVERYTHING, "seconds": [chance.random() for _ in range(3)]})
     check(outcome(tmp_path, orders), kills=30)

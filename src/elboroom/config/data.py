@@ -16,7 +16,9 @@ class Data:
     path: str | None = None
     """One's own data: a folder of images, or a .npy, .npz, .csv, .mat or idx file."""
     split: str = "official"
-    """Which division into train, valid and test; papers differ, so it is part of the protocol."""
+    """Which division into train, valid and test; papers differ, so it is part of the protocol (`elboroom data list`).
+
+    official: also the only one of a data set that has one alone."""
     valid: NonNegative = 0
     """Training examples set aside for validation, by a permutation fixed for the data set."""
     limit: Positive | None = None

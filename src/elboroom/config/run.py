@@ -36,8 +36,6 @@ class Run:
         why = getattr(self.objective, "uncompiled", None)
         if self.training.compile and why:
             raise ValueError(f"objective '{self.objective.kind}': {why}; set --training.compile false.")
-        if self.training.patience and not self.data.valid and self.data.split == "official":
-            raise ValueError("training.patience needs validation data, or it would select on test; set data.valid.")
         return self
 
     @property

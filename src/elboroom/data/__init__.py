@@ -8,7 +8,7 @@ import torch
 
 from elboroom import config as configuration
 from elboroom.data import readers, splits, store
-from elboroom.data.catalog import CATALOG, Dataset, Remote, dataset
+from elboroom.data.catalog import CATALOG, Dataset, Remote, catalog_table, dataset
 from elboroom.data.prepare import Examples, Mapped, Scaling, channels_first, interpret, label_numbers
 from elboroom.data.store import CheckResult, Listing, check, describe, fetch, listing
 from elboroom.errors import InputError, unknown
@@ -21,6 +21,7 @@ __all__ = [
     "Examples",
     "Listing",
     "Remote",
+    "catalog_table",
     "check",
     "describe",
     "fetch",
@@ -43,6 +44,7 @@ class Data:
     test: Examples
     files: dict[str, str]  # name of each file that was read (or of the folder) -> sha256
     binarization: str  # as protocols say it
+    factors: dict[str, tuple[float, ...]] | None = None  # name of each column of `Examples.factors` -> class values
 
     def to(self, device: torch.device | str) -> "Data":
         """The same on a device."""
@@ -64,6 +66,7 @@ class Source:
     classes: tuple[str, ...] | None
     files: dict[str, str]
     rows: splits.Rows
+    factors: dict[str, tuple[float, ...]] | None = None
 
 
 def load(config: configuration.Data, folder: Path | None = None) -> Data:
@@ -95,34 +98,35 @@ def load(config: configuration.Data, folder: Path | None = None) -> Data:
         test=split["test"],
         files=source.files,
         binarization=described(binarize, config.seed),
+        factors=source.factors,
     )
 
 
 def named(config: configuration.Data, folder: Path | None) -> Source:
     """A data set of the catalog."""
     entry = dataset(config.name)
-    if config.split not in entry.splits:
-        raise unknown(f"split of {config.name}", config.split, entry.splits)
+    split = entry.split(config.name, config.split)
     if config.size is not None:
         raise InputError(f"data.size resizes folders of images, and {config.name} is none. Leave data.size out.")
     place = store.find(config.name, folder) or fetch(config.name, folder)
-    files = store.verify(entry, place)
-    parts = {name: shaped(part, place) for name, part in entry.read(place).items()}
-    rows = entry.splits[config.split].divide(splits.numbered({name: len(p.images) for name, p in parts.items()}))
-    expected(entry, config.split, rows, parts, place)
+    files = store.verify(config.name, place)
+    read = entry.read(place)
+    parts = {name: shaped(part, place) for name, part in read.items()}
+    rows = split.divide(splits.numbered({name: len(p.images) for name, p in parts.items()}))
+    expected(config.name, split, rows, parts, place)
     parts, classes = labelled(parts, config.labels, place, entry.classes)
-    return Source(str(place), parts, entry.scaling, classes, files, rows)
+    return Source(str(place), parts, entry.scaling, classes, files or readers.checksums(read), rows, entry.factors)
 
 
-def expected(entry: Dataset, split: str, rows: splits.Rows, parts: readers.Parts, place: Path) -> None:
+def expected(name: str, split: splits.Split, rows: splits.Rows, parts: readers.Parts, place: Path) -> None:
     """Refuse files that are sound, but not of the data set."""
-    sizes = tuple(len(rows[name]) for name in ("train", "valid", "test"))
+    shape, sizes = CATALOG[name].shape, tuple(len(rows[part]) for part in ("train", "valid", "test"))
     shapes = {part.images.shape[1:] for part in parts.values()}
-    if sizes != entry.splits[split].sizes or shapes != {entry.shape}:
+    if sizes != split.sizes or shapes != {shape}:
         raise InputError(
             f"{place}: {sizes} examples for train, valid and test, of shape {sorted(shapes)}; "
-            f"{place.name} has {entry.splits[split].sizes} of {entry.shape}. "
-            f"Remove these files and fetch the official ones: `elboroom data fetch {place.name}`."
+            f"{name} has {split.sizes} of {shape}. "
+            f"Remove these files and fetch the official ones: `elboroom data fetch {name}`."
         )
 
 
@@ -174,7 +178,7 @@ def described(binarize: str, seed: int) -> str:
 def examples(config: configuration.Data, source: Source, name: str, rows: np.ndarray, binarize: str) -> Examples:
     """One split of a source."""
     parts = list(source.parts.values())
-    labels, names = gathered(parts, "labels", rows), gathered(parts, "names", rows)
+    labels, names, factors = (gathered(parts, field, rows) for field in ("labels", "names", "factors"))
     return Examples(
         name,
         pixels(parts, rows, source.scaling),
@@ -185,6 +189,7 @@ def examples(config: configuration.Data, source: Source, name: str, rows: np.nda
         seed=config.seed,
         copies=config.copies if name != "train" and binarize in ("static", "dynamic") else 1,
         names=None if names is None else tuple(names.tolist()),
+        factors=None if factors is None else torch.from_numpy(factors),
     )
 
 

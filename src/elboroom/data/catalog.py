@@ -2,15 +2,15 @@
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from elboroom.data import readers, splits
-from elboroom.data.prepare import GREY_LEVELS, Scaling
+from elboroom.data import cifar, omniglot, readers, splits, sprites
+from elboroom.data.prepare import BINARY, GREY_LEVELS, UNIT_INTERVAL, Scaling
 from elboroom.data.splits import Split
-from elboroom.errors import unknown
+from elboroom.errors import InputError, unknown
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,23 @@ class Remote:
 
     name: str
     urls: tuple[str, ...]
-    sha256: str
+    sha256: str | None
     bytes: int
-    unpacked: str | None = None  # sha256 of the content of a .gz file, for those who have unpacked it
+    stand_ins: dict[str, str] = field(default_factory=dict)  # name -> sha256 of files that hold the same: unpacked, say
+    md5: str | None = None  # where that is what the official place gives
+
+    @property
+    def known_hash(self) -> str | None:
+        """The published checksum, as pooch writes it; None where there is none."""
+        return f"sha256:{self.sha256}" if self.sha256 else f"md5:{self.md5}" if self.md5 else None
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A data set that is known by name.
 
-    ``read`` goes from the folder of its files to its parts as they are published; ``splits`` divide these parts.
+    ``read`` goes from the folder of its files (or what ``package`` names) to its parts as they are published;
+    ``splits`` divide these parts.
     """
 
     shape: tuple[int, ...]
@@ -39,20 +46,39 @@ class Dataset:
     licence: str
     files: tuple[Remote, ...] = ()
     classes: tuple[str, ...] | None = None
-    package: str | None = None  # whose sub-folder holds it, where it needs no download: "package:folder"
+    package: str | None = None  # whose file holds or draws it, where it needs no download: "package:file"
+    folder: str | None = None  # where its files lie, where that is not its name
+    factors: dict[str, tuple[float, ...]] | None = None  # what is known beside labels: name -> value of each class
+    note: str = ""  # what users of it should know
 
     @property
     def installed(self) -> Path | None:
-        """The folder of a data set that comes with an installed package."""
+        """The file of a data set that comes with an installed package."""
         if self.package is None:
             return None
-        package, folder = self.package.split(":")
-        return Path(importlib.util.find_spec(package).origin).parent / folder
+        package, file = self.package.split(":")
+        return Path(importlib.util.find_spec(package).origin).parent / file
+
+    def split(self, name: str, wanted: str) -> Split:
+        """The division of that name; ``official``, the default, also means the only one that there is."""
+        if wanted == "official" and len(self.splits) == 1:
+            return next(iter(self.splits.values()))
+        if wanted == "official" and wanted not in self.splits:
+            known = "; ".join(f"{split} ({divided.words})" for split, divided in self.splits.items())
+            raise InputError(
+                f"{name} has no official split, and results depend on it. Set data.split to one of: {known}."
+            )
+        if wanted not in self.splits:
+            raise unknown(f"split of {name}", wanted, self.splits)
+        return self.splits[wanted]
 
 
 def mirrored(bases: tuple[str, ...], *files: tuple[str, int, str, str]) -> tuple[Remote, ...]:
     """Files of (name, bytes, sha256, sha256 unpacked), each to be had under all of the addresses."""
-    return tuple(Remote(name, tuple(b + name for b in bases), sha, size, raw) for name, size, sha, raw in files)
+    return tuple(
+        Remote(name, tuple(b + name for b in bases), sha, size, {name.removesuffix(".gz"): raw})
+        for name, size, sha, raw in files
+    )
 
 
 def dataset(name: str) -> Dataset:
@@ -60,6 +86,23 @@ def dataset(name: str) -> Dataset:
     if name not in CATALOG:
         raise unknown("data set", name, CATALOG)
     return CATALOG[name]
+
+
+def catalog_table() -> str:
+    """The catalog as Markdown: a table with a line for each split, and what users should know."""
+    head = ("name", "shape", "values", "split", "train", "valid", "test", "source", "licence")
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    for name, entry in CATALOG.items():
+        for split, divided in entry.splits.items():
+            sizes = [f"{n:,}" if n else "-" for n in divided.sizes]
+            shape = "x".join(map(str, entry.shape))
+            lines.append(
+                " | ".join((f"`{name}`", shape, entry.scaling.grey, f"`{split}`", *sizes, entry.source, entry.licence))
+            )
+    table = [f"| {line} |" for line in lines]
+    return (
+        "\n".join([*table, "", *(f"- `{name}`: {entry.note}" for name, entry in CATALOG.items() if entry.note)]) + "\n"
+    )
 
 
 TEN_DIGITS = tuple("0123456789")
@@ -73,7 +116,8 @@ CATALOG: dict[str, Dataset] = {
         classes=TEN_DIGITS,
         source="Alpaydin & Kaynak (1998), Optical Recognition of Handwritten Digits; the test part, as in scikit-learn",
         licence="CC BY 4.0",
-        package="sklearn:datasets/data",
+        package="sklearn:datasets/data/digits.csv.gz",
+        note="Inside scikit-learn: needs no download. The default of every smoke run.",
     ),
     "mnist": Dataset(
         shape=(1, 28, 28),
@@ -161,5 +205,159 @@ CATALOG: dict[str, Dataset] = {
                 "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
             ),
         ),
+    ),
+    "binarized-mnist": Dataset(
+        shape=(1, 28, 28),
+        scaling=BINARY,
+        splits={"official": Split(splits.as_given, (50_000, 10_000, 10_000))},
+        read=readers.binarized_mnist,
+        source="Larochelle; binarization of Salakhutdinov & Murray (2008)",
+        licence="none stated; made from MNIST",
+        note="One fixed binarization of MNIST in an order of its own, without labels. Its likelihoods are 1 to 2 nats "
+        "from those of dynamic binarization and are never ranked with them.",
+        files=tuple(
+            Remote(
+                name,
+                (f"http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/{name}",),
+                sha,
+                size,
+                {f"{name}.gz": packed},
+            )
+            for name, size, sha, packed in (
+                (
+                    "binarized_mnist_train.amat",
+                    78_400_000,
+                    "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
+                    "092365d813e5c21dc079caf1c06c0f651976f886cf649818f5272d338cc5dac2",
+                ),
+                (
+                    "binarized_mnist_valid.amat",
+                    15_680_000,
+                    "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
+                    "a340636f6c4a8df5715467d5a5c4c16a727a9fb7405c2d2f707f3f94403b2f15",
+                ),
+                (
+                    "binarized_mnist_test.amat",
+                    15_680_000,
+                    "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
+                    "7f2dd6edd98e934efff89342d83482a591cfd6f4fbe3445112325b957d519cef",
+                ),
+            )
+        ),
+    ),
+    "omniglot": Dataset(
+        shape=(1, 28, 28),
+        scaling=UNIT_INTERVAL,
+        splits={
+            "iwae": Split(splits.shuffled(valid=1_345, seed=123), (23_000, 1_345, 8_070)),
+            "mae": Split(splits.shuffled(valid=2_345, seed=524_287), (22_000, 2_345, 8_070)),
+        },
+        read=omniglot.chardata,
+        source="Burda, Grosse & Salakhutdinov (2016), arXiv:1509.00519; from Lake et al. (2015)",
+        licence="none stated of its own; OMNIGLOT is MIT",
+        note="The 28x28 file of most published likelihoods. No checksum is published: sizes and values are checked. "
+        "Characters stand upright, while the program of MAE reads them transposed: another order of pixels for an "
+        "autoregressive decoder. Splits: `iwae` permutes with numpy's RandomState(123), `mae` with 524287. "
+        "Labels: the 50 alphabets.",
+        files=(
+            Remote(
+                "chardata.mat",
+                ("https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat",),
+                sha256=None,
+                bytes=0,
+            ),
+        ),
+    ),
+    "omniglot-105": Dataset(
+        shape=(1, 28, 28),
+        scaling=GREY_LEVELS,
+        splits={"alphabets": Split(splits.as_given, (19_280, 0, 13_180))},
+        read=omniglot.originals,
+        folder="omniglot",
+        factors={"character": omniglot.CHARACTERS},
+        source="Lake, Salakhutdinov & Tenenbaum (2015), Science 350",
+        licence="MIT",
+        note="The 105x105 originals, inverted and averaged to 28x28. Not the file of the published likelihoods, which "
+        "is `omniglot`. The 30 background alphabets train, the 20 others test: they share no character, so there are "
+        "no labels, and what needs them says so; the official number of the character is a factor.",
+        files=tuple(
+            Remote(
+                f"images_{part}.zip",
+                (f"https://github.com/brendenlake/omniglot/raw/master/python/images_{part}.zip",),
+                sha256=None,
+                bytes=size,
+                stand_ins={f"images_{part}.npz": sha},
+                md5=md5,
+            )
+            for part, size, md5, sha in (
+                (
+                    "background",
+                    9_464_212,
+                    "68d2efa1b9178cc56df9314c21c6e718",
+                    "8bf84167413cd00beacdce3fe582f780ab538d8dbef043a6d688f2527bbce199",
+                ),
+                (
+                    "evaluation",
+                    6_462_886,
+                    "6b91aef0f799c5bb55b94e3f2daec811",
+                    "0b84c7ffd94c4841c0040e529c86a82eaaccb986d8eadad5673f7991b7475276",
+                ),
+            )
+        ),
+    ),
+    "frey-faces": Dataset(
+        shape=(1, 28, 20),
+        scaling=GREY_LEVELS,
+        splits={
+            "random": Split(splits.at_random(valid=0, test=465), (1_500, 0, 465)),
+            "last": Split(splits.last(test=465), (1_500, 0, 465)),
+        },
+        read=readers.frey,
+        source="Frey & Roweis; used by Kingma & Welling (2013), arXiv:1312.6114",
+        licence="none stated",
+        note="Frames of one film: neighbours are alike, so `random` tests on near copies of training frames and `last` "
+        "does not; they differ by hundreds of nats. No labels.",
+        files=(
+            Remote(
+                "frey_rawface.mat",
+                ("https://cs.nyu.edu/~roweis/data/frey_rawface.mat",),
+                "265a83a23adb081755cd3de375509828e690324d1d60f076b8ecebc840d59c64",
+                1_100_584,
+            ),
+        ),
+    ),
+    "cifar-10": Dataset(
+        shape=(3, 32, 32),
+        scaling=GREY_LEVELS,
+        splits={"official": Split(splits.as_given, (50_000, 0, 10_000))},
+        read=cifar.cifar,
+        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        source="Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images",
+        licence="none stated",
+        note="Its files are pickles: each is held against its checksum before it is looked into, and then nothing but "
+        "numpy arrays is taken from it.",
+        files=(
+            Remote(
+                cifar.ARCHIVE,
+                (f"https://www.cs.toronto.edu/~kriz/{cifar.ARCHIVE}",),
+                "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                170_498_071,
+                {f"{cifar.FOLDER}/{name}": sha for name, sha in cifar.BATCHES.items()},
+                md5="c58f30108f718f92721af3b95e74349a",
+            ),
+        ),
+    ),
+    "sprites": Dataset(
+        shape=(1, 64, 64),
+        scaling=BINARY,
+        splits={"official": Split(splits.as_given, (20_000, 2_000, 2_000))},
+        read=sprites.sprites,
+        classes=sprites.SHAPES,
+        package="elboroom:data/sprites.py",
+        factors=sprites.FACTORS,
+        source="drawn by elboroom in the manner of dSprites (Matthey et al. 2017)",
+        licence="Apache-2.0",
+        note="Not dSprites itself: 24,000 of 737,280 combinations of shape, scale, rotation, x and y, drawn when they "
+        "are asked for. Labels: the shape; all five are factors.",
     ),
 }

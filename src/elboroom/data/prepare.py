@@ -179,6 +179,7 @@ class Examples:
         seed: of the fixed binarizations.
         copies: fixed binarizations that an evaluation takes of each example.
         names: file name of each example, where it was a file.
+        factors: of each example, the numbers of the classes of what else is known of it, int64 [n, f].
     """
 
     def __init__(
@@ -193,8 +194,10 @@ class Examples:
         seed: int = 0,
         copies: int = 1,
         names: tuple[str, ...] | None = None,
+        factors: Integer[Tensor, "n f"] | None = None,
     ) -> None:
         self.name, self.labels, self.names, self.copies = name, labels, names, copies
+        self.factors = factors
         self.rows = torch.arange(pixels.shape[0], device=pixels.device) if rows is None else rows
         self._pixels, self._scale, self._binarize, self._seed = pixels, scale, binarize, seed
         self._drawn: dict[int, Tensor] = {}
@@ -224,6 +227,7 @@ class Examples:
         moved = copy.copy(self)
         moved._pixels, moved.rows = self._pixels.to(device), self.rows.to(device)
         moved.labels = None if self.labels is None else self.labels.to(device)
+        moved.factors = None if self.factors is None else self.factors.to(device)
         moved._drawn = {k: drawn.to(device) for k, drawn in self._drawn.items()}
         return moved
 

@@ -1,4 +1,4 @@
-"""Files to arrays: idx, npy, npz, csv, mat and folders of images. Nothing here scales, divides or writes.
+"""Files to arrays: idx, npy, npz, csv, mat, amat and folders of images. Nothing here scales, divides or writes.
 
 A reader takes a path and returns the parts that the files divide themselves into, ``train``, ``valid`` and ``test``,
 or ``all`` where they do not. Whatever is wrong with a file becomes one `InputError` that names it and the cure.
@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ class Part:
     files: tuple[Path, ...]
     labels: np.ndarray | None = None  # [n], whole numbers or names
     names: tuple[str, ...] | None = None  # of the image files
+    factors: np.ndarray | None = None  # [n, f], int64 numbers of the classes of what is known beside the labels
 
 
 Parts = dict[str, Part]
@@ -57,13 +58,20 @@ def refusing(path: Path, cure: str) -> Iterator[None]:
 
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """Hex digest of a file's bytes by an algorithm of hashlib."""
     with refusing(path, "Check that it exists and that you may read it."), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def checksums(parts: Parts) -> dict[str, str]:
-    """File name -> sha256 of each file that was read."""
-    return {file.name: sha256(file) for part in parts.values() for file in part.files}
+    """File name -> sha256 of each file that was read; for a part that was drawn, its name and its images."""
+    drawn = {name: hashlib.sha256(part.images) for name, part in parts.items() if not part.files}
+    read = {file.name: sha256(file) for part in parts.values() for file in part.files}
+    return read | {name: images.hexdigest() for name, images in drawn.items()}
 
 
 def fingerprint(path: Path, parts: Parts) -> dict[str, str]:
@@ -206,6 +214,12 @@ def npz(path: Path) -> Parts:
         return by_key(path, list(members), lambda key: npy_member(path, archive, members[key]))
 
 
+def npz_array(path: Path, name: str) -> np.ndarray:
+    """One array of a .npz file, by its name."""
+    with refusing(path, ANEW), zipfile.ZipFile(path) as archive:
+        return npy_member(path, archive, f"{name}.npy")
+
+
 def npy_member(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """One array of an archive, its header held against its length before anything is allocated."""
     content = archive.read(name)  # to its end, so that the checksum is looked at
@@ -307,6 +321,36 @@ def mat_matrix(data: memoryview, order: str) -> tuple[str, np.ndarray] | None:
     kind, stored = next(elements)
     values = np.frombuffer(stored, order + MAT_STORED[kind]).reshape(shape, order="F")
     return name, values.astype(np.bool_ if flags & MAT_LOGICAL else MAT_CLASSES[flags & 0xFF])
+
+
+def frey(folder: Path) -> Parts:
+    """The 1,965 frames of Frey faces, 28 rows of 20 pixels, in the order of the film."""
+    part = mat(folder / "frey_rawface.mat")["all"]
+    if part.images.shape[1:] != (560,):
+        raise InputError(f"{part.files[0]}: holds an array of shape {part.images.shape[::-1]}, not 560 x 1965. {ANEW}")
+    return {"all": replace(part, images=part.images.reshape(-1, 28, 20))}
+
+
+# amat: the text of the statically binarized MNIST
+
+
+def binarized_mnist(folder: Path) -> Parts:
+    """The three files of Larochelle, packed or not."""
+    paths = {part: folder / f"binarized_mnist_{part}.amat" for part in SPLIT_NAMES}
+    paths = {part: path if path.is_file() else path.with_name(path.name + ".gz") for part, path in paths.items()}
+    return {part: Part(amat(path, 784).reshape(-1, 28, 28), (path,)) for part, path in paths.items()}
+
+
+def amat(path: Path, width: int) -> np.ndarray:
+    """Lines of ``width`` zeros and ones with a space between each two: uint8 [n, width]."""
+    with refusing(path, ANEW):
+        content = path.read_bytes()
+        text = np.frombuffer(gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content, np.uint8)
+        lines = text.reshape(-1, 2 * width)
+    digits, between = lines[:, ::2] - ord("0"), lines[:, 1::2]
+    if digits.max(initial=0) > 1 or (between[:, :-1] != ord(" ")).any() or (between[:, -1] != ord("\n")).any():
+        raise InputError(f"{path}: not {width} zeros and ones a line, with a space between each two. {ANEW}")
+    return digits
 
 
 # tables
@@ -510,9 +554,9 @@ def folder_labels(place: Path, files: list[Path]) -> np.ndarray | None:
 # scikit-learn
 
 
-def digits(folder: Path) -> Parts:
-    """The 1,797 digits inside scikit-learn, uint8 of 0 to 16; ``folder`` is that of scikit-learn's own data files."""
+def digits(path: Path) -> Parts:
+    """The 1,797 digits inside scikit-learn, uint8 of 0 to 16; ``path`` is scikit-learn's own file."""
     from sklearn.datasets import load_digits  # slow to import
 
     bunch = load_digits()
-    return {"all": Part(bunch.images.astype(np.uint8), (folder / "digits.csv.gz",), bunch.target)}
+    return {"all": Part(bunch.images.astype(np.uint8), (path,), bunch.target)}

@@ -25,6 +25,11 @@ class Split:
     divide: Callable[[Rows], Rows]
     sizes: tuple[int, int, int]
 
+    @property
+    def words(self) -> str:
+        """``1,500 / - / 465``"""
+        return " / ".join(f"{n:,}" if n else "-" for n in self.sizes)
+
 
 def permutation(n: int, purpose: str) -> np.ndarray:
     """The order of n rows that ``purpose`` fixes, int64 [n]; the same on every machine and with every version.
@@ -53,6 +58,22 @@ def at_random(valid: int, test: int) -> Callable[[Rows], Rows]:
         tested, rest = set_aside(parts["all"], test, "test")
         validated, trained = set_aside(rest, valid, "valid")
         return {"train": trained, "valid": validated, "test": tested}
+
+    return divide
+
+
+def last(test: int) -> Callable[[Rows], Rows]:
+    """A division of the one part ``all`` in its own order: the last rows are for test."""
+    return lambda parts: {"train": parts["all"][:-test], "valid": NONE, "test": parts["all"][-test:]}
+
+
+def shuffled(valid: int, seed: int) -> Callable[[Rows], Rows]:
+    """A published division: validation is the last of the training rows as `numpy.random.RandomState` permutes them."""
+
+    def divide(parts: Rows) -> Rows:
+        order = np.random.RandomState(seed).permutation(len(parts["train"]))  # a stream that is frozen
+        train, validated = np.sort(order[:-valid]), np.sort(order[-valid:])
+        return {"train": parts["train"][train], "valid": parts["train"][validated], "test": parts["test"]}
 
     return divide
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pooch
 
 from elboroom.data.catalog import CATALOG, Dataset, Remote, dataset
-from elboroom.data.readers import checksums, packed_or_not, sha256
+from elboroom.data.readers import digest_of, sha256
 from elboroom.errors import InputError
 
 TIMEOUT = 30
@@ -44,10 +44,25 @@ def places(folder: Path | None = None) -> list[Path]:
     return [Path(p).expanduser() for p in (folder, named, pooch.os_cache("elboroom")) if p]
 
 
-def present(entry: Dataset, folder: Path) -> list[Path]:
-    """Those files of a data set that are in its folder, packed or not."""
-    found = (packed_or_not(folder / remote.name) for remote in entry.files)
-    return [path for path in found if path is not None]
+def candidates(name: str, folder: Path | None) -> list[Path]:
+    """The folders in which the files of a data set may lie, in order."""
+    return [place / (dataset(name).folder or name) for place in places(folder)]
+
+
+def held(remote: Remote, folder: Path) -> list[Path]:
+    """The paths that hold a file's content, itself or all of its stand-ins; empty where neither is whole."""
+    choices = ([folder / remote.name], [folder / name for name in remote.stand_ins])
+    return next((paths for paths in choices if paths and all(p.is_file() for p in paths)), [])
+
+
+def whole(entry: Dataset, folder: Path) -> bool:
+    """Whether all files of a data set are in a folder."""
+    return all(held(remote, folder) for remote in entry.files)
+
+
+def begun(entry: Dataset, folder: Path) -> bool:
+    """Whether any file of a data set is in a folder."""
+    return any((folder / name).is_file() for remote in entry.files for name in (remote.name, *remote.stand_ins))
 
 
 def find(name: str, folder: Path | None = None) -> Path | None:
@@ -55,33 +70,47 @@ def find(name: str, folder: Path | None = None) -> Path | None:
     entry = dataset(name)
     if entry.package is not None:
         return entry.installed
-    candidates = (place / name for place in places(folder))
-    return next((c for c in candidates if len(present(entry, c)) == len(entry.files)), None)
+    return next((c for c in candidates(name, folder) if whole(entry, c)), None)
 
 
-def verify(entry: Dataset, folder: Path) -> dict[str, str]:
-    """File name -> sha256 of the files of a data set, each as its official place has it.
+def verify(name: str, folder: Path) -> dict[str, str]:
+    """File name -> sha256 of the files of a data set, each with the content that is published; nothing is unpickled.
 
     Raises:
         InputError: a file is missing or has another content.
     """
-    if not entry.files:
-        return checksums(entry.read(folder))
-    return {path.name: digest for path, digest in (verify_file(remote, folder) for remote in entry.files)}
+    return {
+        file: digest for remote in dataset(name).files for file, digest in verify_file(remote, folder, name).items()
+    }
 
 
-def verify_file(remote: Remote, folder: Path) -> tuple[Path, str]:
-    """The path of a file and its sha256."""
-    path = packed_or_not(folder / remote.name)
-    if path is None:
-        raise InputError(f"{folder / remote.name}: no such file. Fetch it: `elboroom data fetch {folder.name}`.")
-    digest, wanted = sha256(path), remote.sha256 if path.name == remote.name else remote.unpacked
+def verify_file(remote: Remote, folder: Path, name: str) -> dict[str, str]:
+    """File name -> sha256 of a file of the data set ``name``, or of its stand-ins."""
+    paths = held(remote, folder)
+    if not paths:
+        raise InputError(f"{missing(remote, folder)}: no such file. Fetch it: `elboroom data fetch {name}`.")
+    found = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
+    wanted = {remote.name: remote.sha256, **remote.stand_ins}
+    for file, digest in found.items():
+        same_checksum(folder / file, digest, wanted[file], name)
+    if remote.md5 is not None and remote.name in found:
+        same_checksum(folder / remote.name, digest_of(folder / remote.name, "md5"), remote.md5, name)
+    return found
+
+
+def missing(remote: Remote, folder: Path) -> Path:
+    """The file that is to be blamed: a missing stand-in where others of them are there, else the file itself."""
+    absent = [folder / name for name in remote.stand_ins if not (folder / name).is_file()]
+    return absent[0] if 0 < len(absent) < len(remote.stand_ins) else folder / remote.name
+
+
+def same_checksum(path: Path, digest: str, wanted: str | None, name: str) -> None:
+    """Refuse a file whose checksum is not the published one, where there is one."""
     if wanted is not None and digest != wanted:
         raise InputError(
             f"{path}: not the official file, its checksum is {digest[:12]}… and should be {wanted[:12]}…. "
-            f"Remove it and fetch it anew: `elboroom data fetch {folder.name}`."
+            f"Remove it and fetch it anew: `elboroom data fetch {name}`."
         )
-    return path, digest
 
 
 def fetch(name: str, folder: Path | None = None) -> Path:
@@ -95,12 +124,12 @@ def fetch(name: str, folder: Path | None = None) -> Path:
     entry = dataset(name)
     if entry.package is not None:
         return entry.installed
-    target = (folder or next(filter(writable, places()), places()[-1])) / name
+    target = (folder or next(filter(writable, places()), places()[-1])) / (entry.folder or name)
     for remote in entry.files:
-        if packed_or_not(target / remote.name) is None:
-            download(remote, target)
+        if held(remote, target):
+            verify_file(remote, target, name)
         else:
-            verify_file(remote, target)
+            download(remote, target)
     return target
 
 
@@ -116,7 +145,7 @@ def download(remote: Remote, target: Path) -> None:
     for url in remote.urls:
         try:
             loader = pooch.HTTPDownloader(timeout=TIMEOUT)
-            pooch.retrieve(url, f"sha256:{remote.sha256}", remote.name, target, downloader=loader)
+            pooch.retrieve(url, remote.known_hash, remote.name, target, downloader=loader)
             return
         except (OSError, ValueError) as error:  # no network, no such page, no right to write; another checksum
             reasons.append(f"{url}: {type(error).__name__}")
@@ -144,9 +173,9 @@ def listing(folder: Path | None = None) -> str:
     rows = [("name", "shape", "split", "train / valid / test", "MB", "where")]
     for row in describe(folder):
         where = f"`elboroom data fetch {row.name}`" if row.where is None else str(row.where)
-        for split, sizes in row.splits.items():
-            numbers = " / ".join(f"{n:,}" if n else "-" for n in sizes)
-            rows.append((row.name, "x".join(map(str, row.shape)), split, numbers, f"{row.bytes / 1e6:.1f}", where))
+        for split, division in CATALOG[row.name].splits.items():
+            size = f"{row.bytes / 1e6:.1f}" if row.bytes else "?"
+            rows.append((row.name, "x".join(map(str, row.shape)), split, division.words, size, where))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -156,7 +185,7 @@ def line(name: str, entry: Dataset, where: Path | None) -> Listing:
     sizes = {split: division.sizes for split, division in entry.splits.items()}
     size = sum(remote.bytes for remote in entry.files)
     if where is not None:
-        files = present(entry, where) or [file for part in entry.read(where).values() for file in part.files]
+        files = [path for remote in entry.files for path in held(remote, where)] or [where]
         size = sum(path.stat().st_size for path in files)
     return Listing(name, entry.shape, sizes, size, where, entry.source, entry.licence)
 
@@ -168,14 +197,23 @@ def check(names: Iterable[str] | None = None, folder: Path | None = None) -> lis
 
 def check_one(name: str, folder: Path | None) -> CheckResult:
     entry = dataset(name)
-    partly = (place / name for place in places(folder) if present(entry, place / name))
+    partly = (place for place in candidates(name, folder) if begun(entry, place))
     path = find(name, folder) or next(partly, None)
     if path is None:
         return CheckResult(name, None, None, f"not here; `elboroom data fetch {name}` downloads it")
     try:
-        hashes = verify(entry, path)
+        hashes = verify(name, path)
         parts = entry.read(path)
     except InputError as error:
         return CheckResult(name, path, False, str(error))
     examples = sum(len(part.images) for part in parts.values())
-    return CheckResult(name, path, True, f"files as published: {len(hashes)}; examples: {examples:,}")
+    return CheckResult(name, path, True, f"{origin(entry, len(hashes))}; examples: {examples:,}")
+
+
+def origin(entry: Dataset, files: int) -> str:
+    """What a check can say of files that are sound."""
+    if entry.package is not None:
+        return f"comes with {entry.package.split(':')[0]}"
+    if any(remote.known_hash is None for remote in entry.files):
+        return f"files: {files}, no checksum is published"
+    return f"files as published: {files}"

@@ -62,7 +62,7 @@ def code_scores(run: Run, seen: View, found: Codes, companion: bool = True) -> l
     held = protocol(run, seen, estimator="variance of the posterior mean > 0.01")
     units = active_units(found.mean)
     scores = [
-        Score(name="active-units", value=units, unit="units", better="", examples=seen.count, protocol=held),
+        Score(name="active-units", value=float(units), unit="units", better="", examples=seen.count, protocol=held),
     ]
     if not companion or run.companion is None or found.labels is None:
         return scores

@@ -83,7 +83,9 @@ def curves(histories: Mapping[str, Sequence[History]], panels: Mapping[str, str]
     Returns:
         Training thin and dashed, validation (or test) solid; several seeds as faint lines with their mean.
     """
-    names = [n for n in panels if any(_points(h, n, s)[0].size for r in histories.values() for h in r for s in (0, 1))]
+    names = [
+        n for n in panels if any(_points(h, n, s)[0].size for r in histories.values() for h in r for s in (False, True))
+    ]
     across = min(columns, max(1, len(names)))
     down = max(1, math.ceil(len(names) / across))
     figure = Figure(figsize=(3.4 * across, 2.45 * down + 0.5), dpi=DPI, layout="constrained")

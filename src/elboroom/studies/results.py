@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from elboroom import runs
 from elboroom.errors import InputError
-from elboroom.report import report
 from elboroom.training.checkpoint import replace_text
 
 FORMAT = 1
@@ -19,12 +18,13 @@ LARGEST_WEIGHTS = 4_000_000  # bytes; larger ones stay in the run folder
 SMALL_FILES = ("config.yaml", "environment.json", "state.json", "metrics.jsonl", "timing.jsonl", "scores.json")
 
 
-def collect(study: Path, out: Path, command: str) -> dict[str, Any]:
+def collect(study: Path, out: Path, page: Path, command: str) -> dict[str, Any]:
     """Copy what is worth keeping of a study into ``out``, with a ledger that says how each number came about.
 
     Args:
         study: a study's folder, trained and evaluated.
         out: the folder to write, new or an older version of the same study, which is replaced.
+        page: the report on the study.
         command: what was typed to obtain the study.
 
     Returns:
@@ -40,7 +40,7 @@ def collect(study: Path, out: Path, command: str) -> dict[str, Any]:
     rows = [_keep(study, out, run, weights=run["axes"].get("seed", 0) == first) for run in content["runs"]]
     for name in ("study.json", "study.yaml"):
         shutil.copyfile(study / name, out / name)
-    shutil.copyfile(report([study]), out / "report.html")
+    shutil.copyfile(page, out / "report.html")
     shutil.copytree(study / "figures", out / "figures", dirs_exist_ok=True)
     ledger = {"format": FORMAT, "study": content["name"], "command": command, "written": _today(), "runs": rows}
     replace_text(out / "ledger.json", json.dumps(ledger, indent=1) + "\n")

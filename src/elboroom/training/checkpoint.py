@@ -90,7 +90,17 @@ def pack(tensors: Tensors) -> bytes:
             kept[name] = tensor.detach().cpu().contiguous().clone()
         else:
             aliases[name] = owner
-    return bytes_from_tensors(kept, metadata={"format": str(FORMAT), "aliases": json.dumps(aliases)})
+    return _ordered(bytes_from_tensors(kept, metadata={"format": str(FORMAT), "aliases": json.dumps(aliases)}))
+
+
+def _ordered(content: bytes) -> bytes:
+    """The same safetensors with the metadata in order: the library's is random, and equal weights need equal hashes."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def unpack(content: bytes) -> Tensors:

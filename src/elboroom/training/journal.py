@@ -42,6 +42,6 @@ class Journal:
 
 def _whole(line: str) -> bool:
     try:
-        return line.endswith("\n") and "step" in json.loads(line)
-    except json.JSONDecodeError:
+        return line.endswith("\n") and isinstance(json.loads(line)["step"], int)
+    except (json.JSONDecodeError, KeyError, TypeError):
         return False

@@ -122,6 +122,8 @@ class Trainer:
         self._order, self._order_epoch = None, -1
         # One graph per batch size, whichever comes first: a resumed run may begin with an epoch's smaller last batch.
         score = self._draw_and_score
+        if plan.compile:
+            torch.compiler.reset()  # or the runs of a study share one limit of recompilations, and fall back unnoticed
         self._forward = torch.compile(score, dynamic=False) if plan.compile else score
         self.meter = self._open_meter()
 

@@ -65,7 +65,7 @@ def start(
 
     A resumed run keeps the precision that it had ``before``, unless that does not work on this machine.
     """
-    chosen = _device(device)
+    chosen = find_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     if deterministic and chosen.type == "cuda":
@@ -80,7 +80,8 @@ def start(
     return Runtime(chosen, torch.get_num_threads(), precision, tuple(notes))
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """A device by its name, ``auto`` for the best; InputError where it cannot be used."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,0 +1,224 @@
+"""A study trains what is missing, goes on where it stopped, and records what went wrong."""
+
+import json
+import os
+import signal
+import sys
+
+import pytest
+
+from elboroom import cli, runs
+from elboroom.config.files import parse_yaml
+from elboroom.config.study import Study
+from elboroom.errors import Diverged, InputError, Stopped
+from elboroom.evaluation import evaluate
+from elboroom.studies import study as studies
+
+TEXT = """
+name: small
+base:
+  data: {name: digits, binarize: dynamic, limit: 64}
+  model:
+    encoder: {kind: mlp, hidden: [8]}
+    decoder: {kind: mlp, hidden: [8]}
+    posterior: {kind: gaussian, latent: 2}
+  training: {epochs: 1, batch: 32, threads: 1}
+variants:
+  vae: {}
+  beta: {objective: {kind: elbo, beta: 4.0}}
+axes: {seed: [0, 1]}
+metrics: {nll: {samples: 2, images: 4}}
+scales:
+  smoke: {axes: {seed: [0]}}
+"""
+
+
+@pytest.fixture
+def study():
+    return Study(**parse_yaml(TEXT, "here"))
+
+
+def go(study, out, **more):
+    """Carry a study out; the lines it says."""
+    said = []
+    planned = studies.plan(study, out)
+    studies.carry_out(study, out, planned, samples=2, images=4, say=said.append, **more)
+    return said
+
+
+def written(out):
+    return {r["folder"]: r for r in json.loads((out / "study.json").read_text())["runs"]}
+
+
+def test_done_runs_are_not_trained_again(study, tmp_path):
+    first = go(study, tmp_path)
+    assert sum("training" in line for line in first) == 4
+    assert sum("evaluating" in line for line in first) == 4
+    times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
+    assert go(study, tmp_path) == []
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")} == times
+    assert {r["status"] for r in written(tmp_path).values()} == {"done"}
+
+
+def test_stopped_and_resumed(study, tmp_path):
+    """Within the second run; the first is skipped then, and the second is the one left alone."""
+    go(study, tmp_path / "alone")
+    calls = [0]
+
+    def stop():
+        calls[0] += 1
+        return "SIGINT" if calls[0] > 6 else None
+
+    with pytest.raises(Stopped):
+        go(study, tmp_path / "out", stop=stop)
+    before = [r["status"] for r in written(tmp_path / "out").values()]
+    assert before[0] == "done"
+    assert "missing" in before
+    said = go(study, tmp_path / "out")
+    assert not any("vae/seed-0: training" in line for line in said)
+    for folder in written(tmp_path / "out"):
+        left, right = (runs.load(tmp_path / name / folder).checkpoint_hash for name in ("alone", "out"))
+        assert left == right
+
+
+def test_stopped_while_evaluating(study, tmp_path, monkeypatch):
+    """No training is left that would ask; the evaluation asks."""
+    go(study, tmp_path)
+    for path in tmp_path.rglob("scores.json"):
+        path.unlink()
+    asked = [0]
+
+    def stop():
+        asked[0] += 1
+        return "SIGTERM" if asked[0] > 1 else None
+
+    with pytest.raises(Stopped, match="SIGTERM"):
+        go(study, tmp_path, stop=stop)
+    assert {r["status"] for r in written(tmp_path).values()} == {"done"}
+    assert sum("evaluating" in line for line in go(study, tmp_path)) == 4
+
+
+def test_changed_weights_are_scored_anew(study, tmp_path):
+    go(study, tmp_path)
+    scores = tmp_path / "vae" / "seed-0" / "scores.json"
+    run = runs.load(scores.parent)
+    scores.write_text(scores.read_text().replace(run.checkpoint_hash, "0" * 12))
+    said = go(study, tmp_path)
+    assert [line.split(": ")[1] for line in said] == ["evaluating"]
+    assert run.checkpoint_hash in scores.read_text()
+
+
+def test_folder_of_another_configuration_is_refused(study, tmp_path):
+    go(study, tmp_path)
+    other = parse_yaml(TEXT.replace("latent: 2", "latent: 3"), "here")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(InputError, match=r"another configuration.*--out"):
+        go(Study(**other), tmp_path)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("state", ["missing", "torn", "no configuration"])
+def test_run_killed_in_its_first_instants(study, tmp_path, state):
+    folder = tmp_path / "vae" / "seed-0"
+    folder.mkdir(parents=True)
+    if state == "no configuration":
+        (folder / ".config.yaml.tmp").write_text("half")
+    else:
+        runs.create(studies.plan(study, tmp_path)[0].config, folder)
+    if state == "torn":
+        (folder / "state.json").write_text("{")
+    go(study, tmp_path)
+    assert {r["status"] for r in written(tmp_path).values()} == {"done"}
+
+
+def test_diverged_variant_is_a_result(study, tmp_path):
+    bad = parse_yaml(TEXT.replace("beta: 4.0}}", "beta: 4.0}, training: {epochs: 9, optimizer: {lr: 1.0e+38}}}"), "x")
+    said = go(Study(**bad), tmp_path)
+    rows = written(tmp_path)
+    assert [r["status"] for r in rows.values()] == ["done", "done", "diverged", "diverged"]
+    assert "diverged at step" in rows["beta/seed-0"]["error"]
+    assert any("the study goes on" in line for line in said)
+    assert go(Study(**bad), tmp_path) == []  # and is not tried again
+    assert written(tmp_path) == rows
+    from elboroom.report import report
+
+    assert "diverged" in report([tmp_path]).read_text()
+
+
+def test_failing_run_does_not_end_the_study(study, tmp_path, monkeypatch):
+    real = studies.execute
+
+    def failing(config, folder, **options):
+        if config.seed == 1:
+            raise InputError("no such thing")
+        real(config, folder, **options)
+
+    monkeypatch.setattr(studies, "execute", failing)
+    go(study, tmp_path)
+    assert [r["status"] for r in written(tmp_path).values()] == ["done", "failed", "done", "failed"]
+    monkeypatch.undo()
+    go(study, tmp_path)
+    assert {r["status"] for r in written(tmp_path).values()} == {"done"}
+
+
+def test_error_of_ours_goes_through_with_all_recorded(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "execute", lambda *a, **o: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        go(study, tmp_path)
+    assert (tmp_path / "study.json").exists()
+
+
+def test_plan_has_the_precedence_that_it_says(study, tmp_path):
+    planned = studies.plan(study, tmp_path, scale="smoke", options=("--training.epochs", "7"))
+    assert [(p.variant, p.axes) for p in planned] == [("vae", {"seed": 0}), ("beta", {"seed": 0})]
+    assert {p.config.training.epochs for p in planned} == {7}
+    assert [p.config.objective.beta for p in planned] == [1.0, 4.0]
+
+
+def test_two_processes_do_not_share_a_study(study, tmp_path):
+    """A lock belongs to an open file, so that a second one of this process is refused as well."""
+    with runs.locked(tmp_path), pytest.raises(InputError, match="another process"):
+        go(study, tmp_path)
+
+
+def shell(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["elboroom", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code, capsys.readouterr()
+
+
+def test_at_the_command_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "s.yaml").write_text(TEXT)
+    arguments = ("study", tmp_path / "s.yaml", "--scale", "smoke", "--out", tmp_path / "out")
+    code, said = shell(monkeypatch, capsys, *arguments, "--dry-run")
+    assert code == 0
+    assert said.out.count("missing") == 2
+    assert not (tmp_path / "out").exists()
+    code, said = shell(monkeypatch, capsys, *arguments, "--budget", "0.001s")
+    assert code == 3
+    assert "the same study command" in said.out
+    code, said = shell(monkeypatch, capsys, *arguments)
+    assert code == 0
+    assert (tmp_path / "out" / "report.html").exists()
+    code, said = shell(monkeypatch, capsys, *arguments, "--dry-run")
+    assert said.out.count("done") == 2
+
+
+def test_signal_while_a_study_evaluates(study, tmp_path, monkeypatch):
+    real = studies.evaluate
+
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(studies, "evaluate", interrupted)
+        with pytest.raises(Stopped, match="SIGINT"), cli.stopping(None) as stop:
+            go(study, tmp_path, stop=stop)
+    assert sum("training" in line for line in go(study, tmp_path)) == 3
+
+
+def test_diverged_error_says_what_is_kept():
+    assert str(Diverged(1_200, "rate")) == "diverged at step 1,200: rate is not finite"
+    assert evaluate is not None
