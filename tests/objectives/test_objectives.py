@@ -265,7 +265,7 @@ def test_one_batch_can_be_overfitted(objective, posterior):
     if terms.own_bound is None:  # importance weighting lets a posterior be broad, and codes far out decode badly
         assert terms.example["distortion"].mean() < (4.0 if terms.batch else 1.5)  # of 44.4
     if run.objective.is_bound:
-        assert -terms.bound.mean() < 6.5
+        assert -terms.bound.mean() < (8.0 if terms.batch else 6.5)
     if not terms.batch:
         assert 0 <= terms.loss < (6.0 if run.objective.is_bound else 1.5)
     if "rate" in terms.example:
