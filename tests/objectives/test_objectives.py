@@ -266,9 +266,9 @@ def test_one_batch_can_be_overfitted(objective, posterior):
         terms = score(model(x, noise, ask(score, model, generator, noise, 8)))
     stuck = objective == "mu" and posterior in ("laplace", "uniform")
     if terms.own_bound is None:  # importance weighting lets a posterior be broad, and codes far out decode badly
-        assert terms.example["distortion"].mean() < (6.0 if stuck else 3.0)
+        assert terms.example["distortion"].mean() < (6.0 if stuck else 4.0 if terms.batch else 1.5)  # of 44.4
     if run.objective.is_bound:
-        assert -terms.bound.mean() < 7.0
+        assert -terms.bound.mean() < (8.0 if terms.batch else 7.0)
     if not terms.batch:
         assert 0 <= terms.loss < (7.0 if run.objective.is_bound else 1.5)
     if "rate" in terms.example:
