@@ -2,7 +2,7 @@
 
 from elboroom.objectives.bounds import elbo, importance_weighted, reconstruction
 from elboroom.objectives.needs import Objective, ask
-from elboroom.objectives.pairwise import mutual_statistics, pairwise_kl
+from elboroom.objectives.pairwise import mutual_statistics
 from elboroom.objectives.regularizers import (
     capacity,
     free_bits,
@@ -28,7 +28,6 @@ __all__ = [
     "mu",
     "mutual_divergence",
     "mutual_statistics",
-    "pairwise_kl",
     "reconstruction",
     "squared_mmd",
     "total_correlation",

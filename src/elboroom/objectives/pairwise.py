@@ -11,21 +11,6 @@ PIECE_BYTES = {"cpu": 128 << 10, "cuda": 64 << 20}  # of one [rows, batch, laten
 KEPT_BYTES = 4 << 20  # up to this size exp(-KL) is kept for the backward pass instead of made anew
 
 
-def pairwise_kl(
-    loc: Float[Tensor, "batch latent"], log_var: Float[Tensor, "batch latent"]
-) -> Float[Tensor, "batch batch latent"]:
-    r"""KL(q_i || q_j) of diagonal Gaussians, by latent dimension (nats); entry [i, j] is that from i to j.
-
-    .. math:: \mathrm{KL}_{ijk} = \tfrac12\big[e^{v_{ik} - v_{jk}} + (\mu_{ik} - \mu_{jk})^2 e^{-v_{jk}}
-              - (v_{ik} - v_{jk}) - 1\big], \qquad v = \log\sigma^2
-
-    It holds all batch² · latent entries; `mutual_statistics` does not.
-    """
-    gap = log_var[:, None] - log_var[None]
-    distance = (loc[:, None] - loc[None]).square() * (-log_var).exp()[None]
-    return 0.5 * (torch.expm1(gap) - gap + distance)
-
-
 def mutual_statistics(
     loc: Float[Tensor, "batch latent"], log_var: Float[Tensor, "batch latent"], *, softplus: bool, eps: float = 1e-12
 ) -> tuple[Float[Tensor, " latent"], Float[Tensor, ""], Float[Tensor, ""]]:
