@@ -16,8 +16,9 @@ from elboroom.data import Data
 from elboroom.data import load as load_data
 from elboroom.errors import InputError
 from elboroom.models import VAE
-from elboroom.networks.layers import he_normal_
+from elboroom.networks.layers import he_normal_, normal_
 from elboroom.numerics import seed_for
+from elboroom.objectives.needs import Objective
 
 
 def named(target: str) -> Any:
@@ -74,9 +75,11 @@ def data(config: configs.Run, folder: Path | None = None) -> Data:
             f"companion '{config.companion.kind}' needs labels; '{loaded.title}' has none. "
             "Give labels with the data, or leave the companion out (--companion null)."
         )
-    if config.training.patience and loaded.valid is None:
+    waits = ["patience"] if config.training.patience else []
+    waits += ["schedule 'plateau'"] if config.training.schedule.kind == "plateau" else []
+    if waits and loaded.valid is None:
         raise InputError(
-            f"training.patience needs validation data, or it would select on test; '{loaded.title}' has none. "
+            f"training.{waits[0]} needs validation data, or it would select on test; '{loaded.title}' has none. "
             "Set data.valid (--data.valid 1000)."
         )
     return loaded
@@ -87,7 +90,13 @@ def _support(config: configs.Run, loaded: Data) -> str:
     if "binary" in takes and loaded.values == "unit-interval":
         return (
             f"likelihood '{kind}' needs values in {{0, 1}}; data '{loaded.title}' has {loaded.grey}. "
-            "Binarize it (--data.binarize dynamic) or choose 'gaussian', 'squared-error' or 'grey-bce'."
+            "Binarize it (--data.binarize dynamic) or choose 'continuous-bernoulli', 'discretized-logistic', "
+            "'gaussian', 'squared-error' or 'grey-bce'."
+        )
+    if loaded.values == "binary":
+        return (
+            f"likelihood '{kind}' takes grey values in [0, 1]; data '{loaded.title}' is binary. "
+            "Leave it grey (--data.binarize none), or choose 'bernoulli'."
         )
     return (
         f"likelihood '{kind}' takes {' or '.join(takes)} values; data '{loaded.title}' has {loaded.grey}. "
@@ -102,28 +111,47 @@ def model(config: configs.Run, shape: tuple[int, ...], values: str = "unit-inter
         built = _model(config.model, shape, values)
         if config.training.init == "he":
             he_normal_(built)
+        elif config.training.init == "normal":
+            normal_(built, config.training.init_std)
     return built
 
 
 def _model(config: configs.Model, shape: tuple[int, ...], values: str) -> VAE:
-    latent = config.posterior.latent
-    encoder = make(config.posterior, network=make(config.encoder, shape=shape))
-    decoder_network = make(config.decoder, latent=latent, shape=shape)
-    decoder = make(config.likelihood, network=decoder_network, shape=shape, values=values)
-    return VAE(encoder, make(config.prior, latent=latent), decoder)
+    about = {"latent": config.posterior.latent, "shape": shape, "values": values}
+    support = getattr(config.prior, "half_width", None)  # in which a uniform posterior stays
+    encoder = make(config.posterior, network=make(config.encoder, **about), support=support, **about)
+    decoder = make(config.likelihood, network=make(config.decoder, **about), **about)
+    return VAE(encoder, make(config.prior, **about), decoder)
 
 
-def objective(config: configs.Run) -> Callable:
-    """The objective as a function of a draw."""
+def objective(config: configs.Run) -> Objective:
+    """The objective as a function of a draw, with what it needs of one."""
     part = config.objective
-    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name not in ("kind", "samples")}
-    return partial(named(part.builds), **fields)
+    left_out = ("kind", "samples", *getattr(part, "not_passed", ()))
+    fields = {f.name: _built(getattr(part, f.name)) for f in dataclasses.fields(part) if f.name not in left_out}
+    return Objective(named(part.builds), fields, frozenset(getattr(part, "needs", ())))
 
 
-def optimizer(config: configs.Run, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer over the model's parameters, fused where it can be."""
-    part = config.training.optimizer
+def _built(value: Any) -> Any:
+    """A field that is itself a part, such as a warm-up, as the function that it names."""
+    if not hasattr(value, "builds"):
+        return value
+    fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name != "kind"}
+    return partial(named(value.builds), **fields)
+
+
+def optimizer(config: configs.Run, model: nn.Module, examples: int | None = None) -> torch.optim.Optimizer:
+    r"""The optimizer over the model's parameters, fused where it can be.
+
+    A prior N(0, v) on the weights is the objective :math:`\sum_i L_i + \log p(\theta)`; per image, of ``examples``, its
+    gradient is :math:`\theta / (N v)`, which torch's coupled decay adds (SPEC 2.1).
+    """
+    part, prior = config.training.optimizer, config.training.weight_prior
     fused = {"fused": True} if part.fused else {}
+    if prior is not None:
+        if examples is None:
+            raise ValueError("a prior on the weights needs the number of training examples")
+        fused["weight_decay"] = 1 / (examples * prior)
     fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name != "kind"}
     return named(part.builds)(model.parameters(), **fields, **fused)
 
@@ -131,7 +159,8 @@ def optimizer(config: configs.Run, model: nn.Module) -> torch.optim.Optimizer:
 def schedule(config: configs.Run) -> Callable[[int, int], float]:
     """The factor of the learning rate as a function of (step, steps)."""
     part = config.training.schedule
-    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name != "kind"}
+    left_out = ("kind", *getattr(part, "not_passed", ()))
+    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name not in left_out}
     return partial(named(part.builds), **fields)
 
 

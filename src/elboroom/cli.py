@@ -18,7 +18,7 @@ DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
 
 File = Annotated[Path, tyro.conf.Positional]
 OptionalFile = Annotated[Path | None, tyro.conf.Positional]
-RUN_KEYS = ("name", "seed", "data", "model", "objective", "companion", "training")
+RUN_KEYS = ("name", "seed", "data", "model", "objective", "companion", "training", "init_from")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run that was stopped or killed; the result equals that of a run left alone."""
+    """Go on with a run that was stopped or killed, as if nothing had happened; --training.epochs 60 lengthens one."""
 
     run: File
     """Run folder."""
@@ -107,14 +107,16 @@ class Resume:
     trust: bool = False
     """Allow a configuration that names your own parts; importing them runs their code."""
 
-    def __call__(self) -> int:
+    def __call__(self, options: list[str]) -> int:
         from elboroom.config import load_run
-        from elboroom.studies.execute import check_resumable, execute
+        from elboroom.studies.execute import check_resumable, execute, extend
 
         use_data(self.data_dir)
-        check_resumable(self.run)
+        check_resumable(self.run, longer=bool(options))
         config = load_run(self.run / "config.yaml")
         _trusted(config, self.run, self.trust)
+        if options:
+            config = extend(self.run, config, options)
         with stopping(self.budget) as stop, Screen() as screen:
             execute(config, self.run, resume=True, stop=stop, report=screen.line, say=screen.say)
         print(f"done: {self.run}. Next: `elboroom evaluate {self.run}`.")
@@ -362,7 +364,7 @@ class Results:
 
 
 COMMANDS = (Study, Train, Resume, Evaluate, Report, Sample, Reconstruct, Interpolate, Encode, Data, Recipes, Results)
-TAKE_FIELDS = ("study", "train")
+TAKE_FIELDS = ("study", "train", "resume")
 
 
 # What commands share -------------------------------------------------------------------------------------------------

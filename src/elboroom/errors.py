@@ -12,11 +12,11 @@ class InputError(ValueError):
 
 
 class Diverged(ArithmeticError):
-    """A training run whose loss or weights stopped being finite numbers; a result, not a crash."""
+    """A training run whose loss or weights stopped being finite numbers, or ran away; a result, not a crash."""
 
-    def __init__(self, step: int, term: str) -> None:
+    def __init__(self, step: int, term: str, why: str = "is not finite") -> None:
         self.step, self.term = step, term
-        super().__init__(f"diverged at step {step:,}: {term} is not finite")
+        super().__init__(f"diverged at step {step:,}: {term} {why}")
 
 
 class Stopped(Exception):

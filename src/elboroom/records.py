@@ -1,4 +1,4 @@
-"""What travels between the stages of training: Batch, Base, Draw, Terms."""
+"""What travels between the stages of training: Batch, Base, Asked, Draw, Terms."""
 
 from dataclasses import dataclass, field
 
@@ -25,6 +25,20 @@ class Base:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What an objective asks of a draw beyond the examples and their noise; empty where it asks for nothing.
+
+    Filled by `elboroom.objectives.needs.ask`, read by `VAE.forward`, which hands it on in the `Draw`. The step is a
+    tensor, so that a compiled step is not compiled anew at each.
+    """
+
+    step: Integer[Tensor, ""] | None = None
+    train_size: int | None = None
+    prior_z: Float[Tensor, "n latent"] | None = None
+    log_qz_detached: bool = False
+
+
+@dataclass(frozen=True)
 class Draw:
     """k posterior samples z ~ q(z|x) per example, with the log-densities that bounds are made of (nats).
 
@@ -38,6 +52,11 @@ class Draw:
     log_qz: Float[Tensor, "k batch"] | None  # log q(z|x)
     base: Base | None = None
     rate: Float[Tensor, "batch latent"] | None = None
+    # None unless an objective asks for them by name (its ``needs``):
+    log_qz_detached: Float[Tensor, "k batch"] | None = None  # log q(z|x), without gradient to q's parameters
+    prior_z: Float[Tensor, "n latent"] | None = None  # z ~ p(z), without gradient, as many as posterior samples
+    step: Integer[Tensor, ""] | None = None  # of the training, from 0; None outside of it
+    train_size: int | None = None  # examples in the training set
 
 
 @dataclass(frozen=True)
@@ -45,12 +64,17 @@ class Terms:
     """What an objective is made of: named per-example terms, named batch terms, and the weight of each (default 1).
 
     Every objective names a ``distortion`` = -E_q[log p(x|z)]; all but those of a point posterior name a ``rate``.
+    A term is per example where it would be the same in any other batch; what acts on the batch (its mean, its pairs)
+    is a batch term, so the loss of two half-batches is not the mean of theirs.
+    ``floors`` are numbers that are no part of the loss, each with a limit: below it training has diverged, though no
+    number has stopped being finite.
     """
 
     example: dict[str, Float[Tensor, " batch"]]
     batch: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
     weights: dict[str, Float[Tensor, ""] | float] = field(default_factory=dict)
     own_bound: Float[Tensor, " batch"] | None = None  # where the bound is not -(distortion + rate)
+    floors: dict[str, tuple[Float[Tensor, ""], float]] = field(default_factory=dict)
 
     @property
     def loss(self) -> Float[Tensor, ""]:

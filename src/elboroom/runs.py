@@ -22,6 +22,7 @@ from elboroom import build
 from elboroom.config import Run as RunConfig
 from elboroom.config import load_run, to_yaml
 from elboroom.config.files import parse_yaml
+from elboroom.config.run import identity_of
 from elboroom.data import Data
 from elboroom.errors import InputError, unknown
 from elboroom.models import VAE
@@ -75,10 +76,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def identity(folder: Path) -> str:
-    """`Run.hash` of the configuration as config.yaml holds it, whatever fields later versions have added."""
-    content = parse_yaml((folder / "config.yaml").read_text(encoding="utf-8"), str(folder / "config.yaml"))
-    plain = {key: value for key, value in content.items() if key not in ("format", "name")}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
+    """`Run.identity` of the configuration as config.yaml holds it."""
+    return identity_of(parse_yaml((folder / "config.yaml").read_text(encoding="utf-8"), str(folder / "config.yaml")))
 
 
 def write_state(folder: Path, status: str, **more: Any) -> None:
@@ -296,9 +295,9 @@ class Run:
 
     @torch.no_grad()
     def sample(self, n: int, sigma: float = 1.0, seed: int = 0) -> Float[Array, "n *event"]:
-        """Means of p(x|z) for z ~ N(0, sigma² I)."""
-        noise = torch.randn(n, self.config.model.posterior.latent, generator=Randomness(seed)("sample"))
-        return self.decode((sigma * noise).numpy())
+        """Means of p(x|z) for z ~ p(z), the codes multiplied by sigma: z ~ N(0, sigma² I) under a normal prior."""
+        z = self.model.prior(self.model.encoder).draw(n, Randomness(seed)("sample"))
+        return self.decode((sigma * z).cpu().numpy())
 
     def reconstruct(self, images: Array) -> Float[Array, "n *event"]:
         """Images through the posterior mean and back."""
@@ -312,7 +311,10 @@ class Run:
         return self.decode(path.reshape(-1, a.shape[1])).reshape(len(a), steps, *self.shape)
 
     def log_likelihood(self, images: Array, samples: int = 1000, seed: int = 0) -> Float[Array, " n"]:
-        """The importance-weighted bound on log p(x) of each image (nats), with ``samples`` posterior samples."""
+        """The importance-weighted bound on log p(x) of each image (nats), with ``samples`` posterior samples.
+
+        More samples bring it nearer; that of a uniform posterior, which leaves codes out, stops short of log p(x).
+        """
         offset = self.density_offset()
         x = self.prepare(images)
         found = log_evidence(self.model, x, torch.arange(len(x)), samples, seed=seed)

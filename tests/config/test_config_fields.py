@@ -74,7 +74,7 @@ KEYS = {
     "epoch": ({"training": {"epoch": 3}}, "training.epoch: unknown key 'epoch'; .* Did you mean 'epochs'"),
     "hiden": ({"model": {"encoder": {"hiden": [1]}}}, "model.encoder.hiden: .* Did you mean 'hidden'"),
     "of another kind": ({"model": {"encoder": {"kind": "conv", "hidden": [1]}}}, "known: kind, channels, kernel"),
-    "beta of mu": ({"objective": {"kind": "mu", "beta": 1}}, "objective.beta: unknown key 'beta'; known: kind, sampl"),
+    "beta of mu": ({"objective": {"kind": "mu", "beta": 1}}, "objective.beta: unknown key 'beta'; known: kind, mean"),
     "learning rate": ({"training": {"optimizer": {"lr_": 1}}}, "training.optimizer.lr_: .* Did you mean 'lr'"),
     "single choice": ({"model": {"prior": {"scale": 1}}}, "model.prior.scale: unknown key 'scale'; known: kind"),
     "own part": ({"model": {"encoder": {"kind": "a:B", "width": 1}}}, "unknown key 'width'; known: kind, options"),

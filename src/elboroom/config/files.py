@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import pydantic
 import yaml
 
-from elboroom.config.base import kind_of
+from elboroom.config.base import kind_of, merged
 from elboroom.config.run import Run, to_dict
 from elboroom.config.study import Study
 from elboroom.errors import InputError, nearest
@@ -79,6 +79,8 @@ def _absolute_paths(value: Any, folder: Path) -> Any:
     if not isinstance(value, dict):
         return value
     result = {k: _absolute_paths(v, folder) for k, v in value.items()}
+    if isinstance(result.get("init_from"), str):
+        result["init_from"] = str((folder / Path(result["init_from"]).expanduser()).resolve())
     for holder, key in ((result.get("data"), "path"), (result, "data.path")):
         if isinstance(holder, dict) and key in holder:
             holder[key] = _absolute(holder[key], folder)
@@ -90,23 +92,6 @@ def _absolute(path: Any, folder: Path) -> Any:
     if isinstance(path, list):
         return [_absolute(p, folder) for p in path]
     return str((folder / Path(path).expanduser()).resolve()) if isinstance(path, str) else path
-
-
-def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with ``change`` laid over it; a mapping that changes ``kind`` replaces the one it overrides."""
-    result = dict(base)
-    for key, new in change.items():
-        old = result.get(key)
-        if isinstance(old, str) and isinstance(new, dict):  # `objective: mu` is short for `objective: {kind: mu}`
-            old = {"kind": old}
-        if isinstance(old, dict) and isinstance(new, dict):
-            other_kind = "kind" in new and new["kind"] != old.get("kind")
-            if key == "data" and {"name", "path"} & set(new):  # data named anew forgets where it came from before
-                old = {k: v for k, v in old.items() if k not in ("name", "path")}
-            result[key] = new if other_kind else merged(old, new)
-        else:
-            result[key] = new
-    return result
 
 
 def nested(dotted: str, value: Any) -> dict[str, Any]:

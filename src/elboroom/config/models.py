@@ -1,11 +1,14 @@
 """The parts of a model: networks, posteriors, priors, likelihoods."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from elboroom.config.base import Activation, No, Positive, PositiveFloat, choice, settings
+from elboroom.config.base import Activation, No, Positive, PositiveFloat, choice, merged, settings
+from elboroom.errors import unknown
+
+AtLeastTwo = Annotated[int, Field(ge=2)]
 
 NO_DENSITY = "a point posterior has no density, hence no rate and no likelihood; choose the objective 'reconstruction'."
 
@@ -25,6 +28,9 @@ class MlpEncoder:
 @settings
 class MlpDecoder(MlpEncoder):
     """Fully connected layers from the code to the image."""
+
+    dead_heads: bool = False
+    """Two heads that lead nowhere, as the AEVB reproduction study prints them; they are never trained."""
 
     builds: ClassVar[str] = "elboroom.networks.mlp:Decoder"
 
@@ -71,8 +77,36 @@ class GaussianPosterior:
     """Dimensions of the code."""
     clip: PositiveFloat | None = None
     """Factor c of latent clipping: the mean's norm is held within c·sqrt(latent)."""
+    legacy_logsigma: bool = False
+    """Sample with the second head as log σ while the trained rate to a normal prior takes it for log σ² (Dobilas)."""
 
     builds: ClassVar[str] = "elboroom.models.posteriors:GaussianPosterior"
+
+
+@settings
+class LaplacePosterior:
+    """q(z|x) = Laplace(m(x), s(x)) in each dimension; the network's last layer gives m and log s."""
+
+    kind: Literal["laplace"] = "laplace"
+    latent: Positive = 20
+    """Dimensions of the code."""
+    clip: PositiveFloat | None = None
+    """Factor c of latent clipping: the location's norm is held within c·sqrt(latent)."""
+
+    builds: ClassVar[str] = "elboroom.models.posteriors:LaplacePosterior"
+
+
+@settings
+class UniformPosterior:
+    """q(z|x) = U(m(x) - h(x), m(x) + h(x)) in each dimension, kept inside the support of a uniform prior."""
+
+    kind: Literal["uniform"] = "uniform"
+    latent: Positive = 20
+    """Dimensions of the code."""
+    clip: PositiveFloat | None = None
+    """Factor c of latent clipping: the centre's norm is held within c·sqrt(latent)."""
+
+    builds: ClassVar[str] = "elboroom.models.posteriors:UniformPosterior"
 
 
 @settings
@@ -101,6 +135,62 @@ class NormalPrior:
     kind: Literal["normal"] = "normal"
 
     builds: ClassVar[str] = "elboroom.models.priors:NormalPrior"
+
+
+NOT_INSIDE = "it reaches beyond the prior's support, so its rate is infinite; choose the posterior 'uniform'."
+NO_RATE = ("reconstruction", "mu", "mmd")
+UNTRAINED = (
+    "it has no rate, and nothing else would train this prior; choose the prior 'normal', or the objective 'elbo'."
+)
+
+
+@settings
+class LaplacePrior:
+    """p(z) = Laplace(0, 1) in each dimension."""
+
+    kind: Literal["laplace"] = "laplace"
+
+    builds: ClassVar[str] = "elboroom.models.priors:LaplacePrior"
+
+
+@settings
+class UniformPrior:
+    """p(z) = U(-c, c) in each dimension; for the uniform posterior, which stays inside."""
+
+    kind: Literal["uniform"] = "uniform"
+    half_width: PositiveFloat = 1.0
+    """c."""
+
+    builds: ClassVar[str] = "elboroom.models.priors:UniformPrior"
+    refuses: No = {("posterior", "gaussian"): NOT_INSIDE, ("posterior", "laplace"): NOT_INSIDE}
+
+
+@settings
+class MixturePrior:
+    """Learned mixture of diagonal Gaussians."""
+
+    kind: Literal["mixture"] = "mixture"
+    components: AtLeastTwo = 16
+
+    builds: ClassVar[str] = "elboroom.models.priors:MixturePrior"
+    refuses: No = {("objective", kind): UNTRAINED for kind in NO_RATE}
+
+
+@settings
+class VampPrior:
+    """Mixture of the posteriors of learned pseudo-inputs (Tomczak & Welling 2018)."""
+
+    kind: Literal["vamp"] = "vamp"
+    components: AtLeastTwo = 100
+    """Pseudo-inputs; the encoder runs on all of them at every step."""
+
+    builds: ClassVar[str] = "elboroom.models.priors:VampPrior"
+    refuses: No = {
+        ("posterior", "point"): "a point posterior has no density to mix; choose the prior 'normal'.",
+        ("posterior", "uniform"): "a mixture of intervals does not cover the posterior of an image, so the rate is "
+        "infinite; choose the prior 'uniform' or 'mixture'.",
+        **{("objective", kind): UNTRAINED for kind in NO_RATE},
+    }
 
 
 @settings
@@ -150,11 +240,90 @@ class SquaredError:
     takes: ClassVar[tuple[str, ...]] = ("unit-interval", "binary", "real")
 
 
+@settings
+class LearnedGaussian:
+    """N(x; m(z), variance) with one learned variance: a density of continuous data."""
+
+    kind: Literal["gaussian-learned"] = "gaussian-learned"
+    floor: PositiveFloat = 1e-5
+    """Smallest variance, approached softly."""
+    mean: Literal["auto", "sigmoid", "identity"] = "auto"
+    """What the mean passes through; auto: a sigmoid for values in [0, 1], nothing for others."""
+
+    builds: ClassVar[str] = "elboroom.models.likelihoods:LearnedGaussianLikelihood"
+    takes: ClassVar[tuple[str, ...]] = ("unit-interval", "binary", "real")
+
+
+@settings
+class PixelGaussian:
+    """N(x; m(z), diag variance(z)), a variance for each pixel, as in AEVB: a density of continuous data."""
+
+    kind: Literal["gaussian-pixel"] = "gaussian-pixel"
+    floor: PositiveFloat = 1e-5
+    """Smallest variance, approached softly; without one, pixels that never change have no upper limit."""
+    mean: Literal["auto", "sigmoid", "identity"] = "auto"
+    """What the mean passes through; auto: a sigmoid for values in [0, 1], nothing for others."""
+
+    builds: ClassVar[str] = "elboroom.models.likelihoods:PixelGaussianLikelihood"
+    takes: ClassVar[tuple[str, ...]] = ("unit-interval", "binary", "real")
+
+
+@settings
+class OptimalGaussian:
+    """N(x; m(z), variance): the batch's mean squared error in training, fixed in evaluation (σ-VAE)."""
+
+    kind: Literal["gaussian-optimal"] = "gaussian-optimal"
+    floor: PositiveFloat = 1e-5
+    """Smallest variance."""
+    mean: Literal["auto", "sigmoid", "identity"] = "auto"
+    """What the mean passes through; auto: a sigmoid for values in [0, 1], nothing for others."""
+
+    builds: ClassVar[str] = "elboroom.models.likelihoods:OptimalGaussianLikelihood"
+    takes: ClassVar[tuple[str, ...]] = ("unit-interval", "binary", "real")
+    refuses: No = {
+        ("objective", "importance-weighted"): "its variance is the one that is best for the ELBO; choose "
+        "'gaussian-learned'.",
+    }
+
+
+@settings
+class ContinuousBernoulli:
+    """Grey values in [0, 1] under the Bernoulli's formula with its normalizer: a density of continuous data."""
+
+    kind: Literal["continuous-bernoulli"] = "continuous-bernoulli"
+
+    builds: ClassVar[str] = "elboroom.models.likelihoods:ContinuousBernoulliLikelihood"
+    takes: ClassVar[tuple[str, ...]] = ("unit-interval",)
+
+
+@settings
+class DiscretizedLogistic:
+    """Grey levels under a logistic, each with the mass of its bin: a probability of 8-bit data, no density."""
+
+    kind: Literal["discretized-logistic"] = "discretized-logistic"
+    levels: AtLeastTwo = 256
+    """Grey levels; values between two of them count as the nearer."""
+
+    builds: ClassVar[str] = "elboroom.models.likelihoods:DiscretizedLogisticLikelihood"
+    takes: ClassVar[tuple[str, ...]] = ("unit-interval",)
+
+
 Encoder = choice("encoder", MlpEncoder, ConvEncoder, custom=True)
 Decoder = choice("decoder", MlpDecoder, ConvDecoder, custom=True)
-Posterior = choice("posterior", GaussianPosterior, PointPosterior)
-Prior = choice("prior", NormalPrior)
-Likelihood = choice("likelihood", Bernoulli, GreyBce, Gaussian, SquaredError)
+Posterior = choice("posterior", GaussianPosterior, PointPosterior, LaplacePosterior, UniformPosterior)
+Prior = choice("prior", NormalPrior, LaplacePrior, UniformPrior, MixturePrior, VampPrior)
+Likelihood = choice(
+    "likelihood",
+    Bernoulli,
+    GreyBce,
+    Gaussian,
+    SquaredError,
+    LearnedGaussian,
+    PixelGaussian,
+    OptimalGaussian,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+)
 
 
 @settings
@@ -166,3 +335,67 @@ class Model:
     prior: Prior = dataclasses.field(default_factory=NormalPrior)
     decoder: Decoder = dataclasses.field(default_factory=MlpDecoder)
     likelihood: Likelihood = dataclasses.field(default_factory=Bernoulli)
+
+
+def _mlps(*hidden: int, activation: str) -> dict[str, Any]:
+    """An MLP and its mirror."""
+    encoder = {"kind": "mlp", "hidden": list(hidden), "activation": activation}
+    return {"encoder": encoder, "decoder": {**encoder, "hidden": list(reversed(hidden))}}
+
+
+READY: dict[str, dict[str, Any]] = {
+    # Kingma & Welling (2014), section 5, on MNIST; SPEC 2.1
+    "aevb": {**_mlps(500, activation="tanh"), "posterior": {"latent": 20}, "likelihood": {"kind": "bernoulli"}},
+    # the same on Frey faces: 200 hidden units, a Gaussian decoder with a variance per pixel
+    "aevb-frey": {
+        **_mlps(200, activation="tanh"),
+        "posterior": {"latent": 10},
+        "likelihood": {"kind": "gaussian-pixel"},
+    },
+    # the AEVB reproduction study as printed, with two heads that lead nowhere; SPEC 2.4
+    "kth": merged(
+        _mlps(500, activation="tanh"),
+        {"posterior": {"latent": 2}, "decoder": {"dead_heads": True}, "likelihood": {"kind": "grey-bce"}},
+    ),
+    # its plain autoencoder
+    "kth-autoencoder": {
+        **_mlps(500, activation="tanh"),
+        "posterior": {"kind": "point", "latent": 2, "squash": "tanh"},
+        "likelihood": {"kind": "grey-bce"},
+    },
+    # the base program of the beta-VAE study; SPEC 3.1
+    "dobilas": {
+        **_mlps(64, 16, 8, activation="relu"),
+        "posterior": {"latent": 2},
+        "likelihood": {"kind": "squared-error"},
+    },
+    # mu-VAE's toy model, table 2; SPEC 5.2
+    "toy": {
+        **_mlps(512, 512, 512, activation="leaky-relu"),
+        "posterior": {"latent": 2},
+        "likelihood": {"kind": "squared-error"},
+    },
+    # mu-VAE's convolutional model, table 4; SPEC 5.2
+    "mu-vae": {
+        "encoder": {"kind": "conv"},
+        "posterior": {"latent": 10},
+        "decoder": {"kind": "conv"},
+        "likelihood": {"kind": "squared-error"},
+    },
+}
+"""Models of the papers by name, as changes of the default model."""
+
+
+def ready(value: Any) -> Any:
+    """A model's mapping with ``kind: kth``, or the name alone, as the parts that it stands for, changed by the rest."""
+    if isinstance(value, str):
+        value = {"kind": value}
+    if not isinstance(value, dict) or "kind" not in value:
+        return value
+    if value["kind"] not in READY:
+        raise unknown("model", value["kind"], READY)
+    return merged(READY[value["kind"]], {k: v for k, v in value.items() if k != "kind"})
+
+
+ModelOrName = Annotated[Model, BeforeValidator(ready)]
+"""A model by its parts, by a paper's name, or by a name and changes."""

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from elboroom.config.base import Custom, NonNegative, settings
 from elboroom.config.data import Data
-from elboroom.config.models import Model
+from elboroom.config.models import Model, ModelOrName
 from elboroom.config.objectives import Elbo, Objective
 from elboroom.config.training import Companion, Training
 
@@ -23,23 +23,32 @@ class Run:
 
     name: Name = "run"
     data: Data = dataclasses.field(default_factory=lambda: Data(name="digits", binarize="dynamic"))
-    model: Model = dataclasses.field(default_factory=Model)
+    model: ModelOrName = dataclasses.field(default_factory=Model)
     objective: Objective = dataclasses.field(default_factory=Elbo)
     companion: Companion | None = None
     training: Training = dataclasses.field(default_factory=Training)
+    init_from: str | None = None
+    """Start from the weights of another run of the same model: its folder."""
     seed: NonNegative = 0
 
     @model_validator(mode="after")
     def _combination(self) -> "Run":
         for reason in refusals(self):
             raise ValueError(reason)
+        why = getattr(self.objective, "uncompiled", None)
+        if self.training.compile and why:
+            raise ValueError(f"objective '{self.objective.kind}': {why}; set --training.compile false.")
         return self
 
     @property
     def hash(self) -> str:
         """Ten hexadecimal digits of the resolved configuration, without its name."""
-        content = {k: v for k, v in to_dict(self).items() if k != "name"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+        return _digest({k: v for k, v in to_dict(self).items() if k != "name"})
+
+    @property
+    def identity(self) -> str:
+        """The hash of what a checkpoint depends on: all but the name and the fields that may be changed later."""
+        return identity_of(to_dict(self))
 
     @property
     def foreign(self) -> list[str]:
@@ -68,3 +77,18 @@ def refusals(run: Run) -> list[str]:
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain lists, dictionaries and numbers, as YAML and JSON have them."""
     return pydantic.TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+EXTENDABLE = ("epochs", "patience", "log_every", "evaluate_every", "checkpoint_every", "keep_epochs")
+"""Fields of training that a run may change when it is resumed: what is done so far stays as it is."""
+
+
+def identity_of(plain: dict[str, Any]) -> str:
+    """`Run.identity` of a configuration as plain values, whatever fields later versions have added."""
+    content = {k: v for k, v in plain.items() if k not in ("format", "name")}
+    training = {k: v for k, v in (content.get("training") or {}).items() if k not in EXTENDABLE}
+    return _digest(content | {"training": training})
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

@@ -21,6 +21,71 @@ class Adam:
 
     builds: ClassVar[str] = "torch.optim:Adam"
     fused: ClassVar[bool] = True
+    coupled: ClassVar[bool] = True
+
+
+@settings
+class AdamW:
+    """Loshchilov & Hutter (2019): decay beside the gradient, which is no prior on the weights (`weight_prior` is)."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: PositiveFloat = 1e-3
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+
+    builds: ClassVar[str] = "torch.optim:AdamW"
+    fused: ClassVar[bool] = True
+    coupled: ClassVar[bool] = False
+
+
+@settings
+class Adagrad:
+    """Duchi et al. (2011), AEVB's optimizer. torch's accumulator starts at 0: every weight's first step is lr."""
+
+    kind: Literal["adagrad"] = "adagrad"
+    lr: PositiveFloat = 1e-2
+    eps: PositiveFloat = 1e-10
+    initial_accumulator_value: Annotated[float, Field(ge=0)] = 0.0
+    """Other frameworks start at 0.1."""
+
+    builds: ClassVar[str] = "torch.optim:Adagrad"
+    fused: ClassVar[bool] = True
+    coupled: ClassVar[bool] = True
+
+
+@settings
+class Sgd:
+    """Stochastic gradient descent, with momentum if wanted."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: PositiveFloat = 1e-2
+    momentum: Decay = 0.0
+    nesterov: bool = False
+
+    builds: ClassVar[str] = "torch.optim:SGD"
+    fused: ClassVar[bool] = True
+    coupled: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _momentum(self) -> "Sgd":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum, such as 0.9.")
+        return self
+
+
+@settings
+class Adamax:
+    """Kingma & Ba (2015), with the infinity norm: VLAE's optimizer."""
+
+    kind: Literal["adamax"] = "adamax"
+    lr: PositiveFloat = 2e-3
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+
+    builds: ClassVar[str] = "torch.optim:Adamax"
+    fused: ClassVar[bool] = False
+    coupled: ClassVar[bool] = True
 
 
 @settings
@@ -53,6 +118,27 @@ class Cosine:
 
 
 @settings
+class Plateau:
+    """The learning rate is multiplied by ``factor`` whenever the validation loss has not improved for ``patience``
+    evaluations, as in MAE's training (SPEC 6.6)."""
+
+    kind: Literal["plateau"] = "plateau"
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: Positive = 20
+    restart: bool = True
+    """Forget the optimizer's moments at each drop."""
+    drops: Positive = 3
+    """Training ends at the drop after so many."""
+    least: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Training ends when the rate falls below this share of its start."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """And the rate is multiplied by this at every step."""
+
+    builds: ClassVar[str] = "elboroom.training.schedule:exponential"
+    not_passed: ClassVar[tuple[str, ...]] = ("factor", "patience", "restart", "drops", "least")
+
+
+@settings
 class Classifier:
     """A companion: an MLP that learns the labels from the detached codes, with its own Adam (μ-VAE's classifier)."""
 
@@ -66,9 +152,18 @@ class Classifier:
     builds: ClassVar[str] = "elboroom.training.companions:Classifier"
 
 
-Optimizer = choice("optimizer", Adam)
-Schedule = choice("schedule", Constant, Exponential, Cosine)
+Optimizer = choice("optimizer", Adam, AdamW, Adagrad, Sgd, Adamax)
+Schedule = choice("schedule", Constant, Exponential, Cosine, Plateau)
 Companion = choice("companion", Classifier)
+
+
+@settings
+class LrSearch:
+    """Trains each rate from the same start on the same batches; the lowest loss of the second half wins."""
+
+    rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=2)] = (0.01, 0.02, 0.1)
+    steps: Positive = 600
+    """Length of each trial."""
 
 
 @settings
@@ -84,12 +179,23 @@ class Training:
     """Steps over which the learning rate rises linearly from zero."""
     clip_norm: PositiveFloat | None = None
     """Largest norm of the gradient of all weights together."""
+    weight_prior: PositiveFloat | None = None
+    """Variance v of a prior N(0, v) on every weight: the gradient of the loss per image gets weight / (N v)."""
     average: Decay | None = None
     """Decay of an average of the weights; min(d, (1 + t) / (10 + t)), so that short runs forget their first weights."""
     evaluate_with: Literal["auto", "raw", "average"] = "auto"
     """Which weights are evaluated; auto: the average where there is one."""
-    init: Literal["default", "he"] = "default"
-    """default: torch's own; he: N(0, 2 / inputs), zero biases (μ-VAE)."""
+    init: Literal["default", "he", "data-dependent", "normal"] = "default"
+    """default: torch's own; he: N(0, 2 / inputs), zero biases (μ-VAE); data-dependent: outputs of every layer start
+    with mean 0 and deviation 1 on the first images; normal: every parameter ~ N(0, init_std²) (AEVB)."""
+    init_std: PositiveFloat = 0.01
+    """For init: normal."""
+    init_images: Positive = 500
+    """For init: data-dependent."""
+    lr_search: LrSearch | None = None
+    """Choose the learning rate by the loss of the first steps, as AEVB prescribes."""
+    decoder_slices: Positive = 1
+    """Decode a batch in so many slices, one at a time: less memory, the same gradient, batch terms untouched."""
     device: str = "auto"
     """auto: a CUDA device where there is one, else the CPU."""
     threads: Positive | None = None
@@ -117,4 +223,9 @@ class Training:
     def _consistent(self) -> "Training":
         if self.evaluate_with == "average" and self.average is None:
             raise ValueError("training.evaluate_with: average needs training.average, such as 0.999.")
+        if self.weight_prior is not None and not self.optimizer.coupled:
+            raise ValueError(
+                f"optimizer '{self.optimizer.kind}' decays weights beside the gradient, which is no Gaussian prior; "
+                "with training.weight_prior choose adam, adagrad, adamax or sgd."
+            )
         return self

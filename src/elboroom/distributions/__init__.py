@@ -1,16 +1,42 @@
-"""Distributions that torch lacks or that are faster here, and the table of closed-form divergences."""
+"""Distributions that torch lacks or that are faster here, and the tables of closed-form divergences."""
 
-from elboroom.distributions.diagonal import DiagonalNormal, Point, StandardNormal
-from elboroom.distributions.divergences import rate_by_dimension
+from elboroom.distributions.continuous_bernoulli import ContinuousBernoulliPixels
+from elboroom.distributions.diagonal import (
+    Diagonal,
+    DiagonalNormal,
+    LegacyNormal,
+    Point,
+    Standard,
+    StandardNormal,
+)
+from elboroom.distributions.discretized_logistic import DiscretizedLogisticPixels
+from elboroom.distributions.divergences import pairwise_kl, rate_by_dimension
+from elboroom.distributions.gaussians import BatchNormalPixels, ScaledNormalPixels
+from elboroom.distributions.laplace import DiagonalLaplace, StandardLaplace
+from elboroom.distributions.mixture import DiagonalMixture
 from elboroom.distributions.pixels import BernoulliPixels, GreyPixels, NormalPixels, PixelDistribution
+from elboroom.distributions.uniform import CentredUniform, DiagonalUniform
 
 __all__ = [
+    "BatchNormalPixels",
     "BernoulliPixels",
+    "CentredUniform",
+    "ContinuousBernoulliPixels",
+    "Diagonal",
+    "DiagonalLaplace",
+    "DiagonalMixture",
     "DiagonalNormal",
+    "DiagonalUniform",
+    "DiscretizedLogisticPixels",
     "GreyPixels",
+    "LegacyNormal",
     "NormalPixels",
     "PixelDistribution",
     "Point",
+    "ScaledNormalPixels",
+    "Standard",
+    "StandardLaplace",
     "StandardNormal",
+    "pairwise_kl",
     "rate_by_dimension",
 ]

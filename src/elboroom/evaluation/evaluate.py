@@ -53,7 +53,9 @@ def evaluate(
         part = view(data, count=images)
         weighed = evidence(run.model, part, samples, progress=progress)
         scores += nll_scores(run, part, weighed, samples)
-        examples |= {"nll": -(weighed.bound + run.density_offset()), "effective-samples": weighed.effective_samples}
+        if run.model.encoder.covers:
+            examples |= {"nll": -(weighed.bound + run.density_offset())}
+        examples |= {"effective-samples": weighed.effective_samples}
     with room(run.evaluation, "evaluate again"):
         _write(run, seen, scores, examples, encoded, keep=other is None)
     return scores

@@ -83,10 +83,15 @@ def evidence(
 
 
 def nll_scores(run: Run, seen: View, found: Evidence, samples: int) -> list[Score]:
-    """nll = -(importance-weighted bound), with the mean effective sample size beside it."""
+    """nll = -(importance-weighted bound), with the mean effective sample size beside it.
+
+    Of a posterior that does not cover the prior the bound is named what it is: no number of samples brings log p(x).
+    """
     held = protocol(run, seen, estimator="importance sampling", samples=samples)
-    values = -(found.bound + run.density_offset())
+    values, effective = found.bound + run.density_offset(), found.effective_samples
+    if not run.model.encoder.covers:
+        return [mean_score("bound/importance", values, "nats", "higher", held)]
     return [
-        mean_score("nll", values, "nats", "lower", held),
-        mean_score("nll/effective-samples", found.effective_samples, "samples", "higher", held),
+        mean_score("nll", -values, "nats", "lower", held),
+        mean_score("nll/effective-samples", effective, "samples", "higher", held),
     ]

@@ -10,15 +10,17 @@ from elboroom.data import Data
 from elboroom.evaluation.codes import accuracy, active_units
 from elboroom.evaluation.views import view
 from elboroom.numerics import Randomness
+from elboroom.objectives.needs import ask
 from elboroom.records import Draw, Terms
 
 
 def monitor(
-    data: Data, objective: Callable[[Draw], Terms], batch: int, seed: int = 0
+    data: Data, objective: Callable[[Draw], Terms], batch: int, seed: int = 0, samples: int = 1
 ) -> Callable[[nn.Module, nn.Module | None], dict[str, Any]]:
     """A function (model, companion) -> log line on validation data, or on test data (for curves) without them.
 
     Batches have the size of training, because an objective's batch terms depend on it; noise is the same each time.
+    Weights that move in training stand at their last value, so that losses of different epochs can be compared.
     """
     split = "valid" if data.valid is not None else "test"
     seen = view(data, split)
@@ -28,9 +30,12 @@ def monitor(
         sums: dict[str, torch.Tensor] = {}
         means, right = [], {"z": [], "mean": []}
         for index, examples in seen.batches(batch):
-            draw = model(examples.x, model.noise(random("monitor", int(index[0])), 1, len(index)))
-            terms = objective(draw)
+            noise = model.noise(random("monitor", int(index[0])), samples, len(index))
+            asked = ask(objective, model, random("monitor-prior", int(index[0])), noise, len(data.train))
+            terms = objective(draw := model(examples.x, noise, asked))
             values = {"loss": terms.loss, **{k: v.mean() for k, v in terms.example.items()}, **terms.batch}
+            if terms.own_bound is not None:
+                values["bound"] = terms.own_bound.mean()
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.double() * len(index)
             means.append(draw.base.loc)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from elboroom.distributions import Standard, StandardNormal
 from elboroom.evaluation.codes import Codes
 from elboroom.evaluation.views import View
 from elboroom.models import VAE
@@ -27,17 +28,19 @@ def pictures(model: VAE, seen: View, found: Codes, clipped: bool) -> dict[str, T
     values = traversal_values(found)
     result["traversals"] = traversals(model, found.mean.shape[1], values)
     if found.mean.shape[1] == 2:
-        result["manifold"] = manifold(model, found, follow_codes=clipped or found.log_var is None)
+        known = isinstance(model.prior(model.encoder), Standard)
+        follow = clipped or found.log_var is None or not known
+        result["manifold"] = manifold(model, found, follow_codes=follow)
     result["interpolations"] = interpolations(model, found)
     return {k: to_bytes(v) for k, v in result.items()} | {"traversal-values": values.cpu()}
 
 
 def drawn(model: VAE, found: Codes, clipped: bool) -> dict[str, Tensor]:
-    """Samples from N(0, s² I) (s = 1, and 3 as μ-VAE's paper does for clipped codes) and from a fitted Gaussian."""
-    latent = found.mean.shape[1]
-    noise = torch.randn(DRAWN, latent, generator=Randomness(0)("pictures")).to(found.mean.device)
+    """Samples from the prior (its codes times 3 too, as μ-VAE's paper does for clipped codes) and a fitted Gaussian."""
+    z = model.prior(model.encoder).draw(DRAWN, Randomness(0)("pictures"))
+    noise = torch.randn(z.shape, generator=Randomness(0)("pictures")).to(found.mean.device)
     sigmas = (1, 3) if clipped else (1,)
-    result = {f"samples-{s}": model.decoder(s * noise).mean for s in sigmas}
+    result = {f"samples-{s}": model.decoder(s * z).mean for s in sigmas}
     result["samples-fitted"] = model.decoder(fitted(found.z, noise)).mean
     return result
 
@@ -67,11 +70,12 @@ def traversals(model: VAE, latent: int, values: Tensor) -> Float[Tensor, "latent
 def manifold(model: VAE, found: Codes, follow_codes: bool) -> Float[Tensor, "grid grid *event"]:
     """A grid of equally spaced quantiles of the prior, the first dimension rightwards and the second upwards.
 
-    AEVB, figure 4. Codes that do not follow the prior (clipped, plain autoencoder) get quantiles of a Gaussian with
-    their own mean and spread.
+    AEVB, figure 4. Codes that do not follow the prior (clipped, plain autoencoder) and those of a learned prior get
+    quantiles of a Gaussian with their own mean and spread.
     """
     probabilities = (torch.arange(GRID, device=found.mean.device) + 0.5) / GRID
-    quantiles = torch.distributions.Normal(0.0, 1.0).icdf(probabilities)
+    p = StandardNormal(2) if follow_codes else model.prior(model.encoder)
+    quantiles = p.icdf(probabilities)
     loc = found.mean.mean(0) if follow_codes else torch.zeros_like(found.mean[0])
     scale = found.mean.std(0) if follow_codes else torch.ones_like(loc)
     across = (loc[0] + scale[0] * quantiles).expand(GRID, GRID)

@@ -6,10 +6,20 @@
 
 import math
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from elboroom.distributions import BernoulliPixels, GreyPixels, NormalPixels
+from elboroom.distributions import (
+    BatchNormalPixels,
+    BernoulliPixels,
+    ContinuousBernoulliPixels,
+    DiscretizedLogisticPixels,
+    GreyPixels,
+    NormalPixels,
+    ScaledNormalPixels,
+)
 from elboroom.models.heads import head_of
 from elboroom.numerics import at_least_float32
 
@@ -108,3 +118,157 @@ class SquaredErrorLikelihood(Likelihood):
     def forward(self, z: Float[Tensor, "*lead latent"]) -> NormalPixels:
         (mean,) = self.outputs(z)
         return NormalPixels(mean.sigmoid() if self.squash else mean, len(self.shape), 0.5, self.constant)
+
+
+def above(raw: Float[Tensor, "..."], floor: float) -> Float[Tensor, "..."]:
+    r"""A log-variance held softly above :math:`\log` ``floor``: :math:`\log f + \mathrm{softplus}(r - \log f)`.
+
+    A hard clamp has no gradient below the floor, from where a pixel could not come back.
+    """
+    return math.log(floor) + F.softplus(raw - math.log(floor))
+
+
+class LearnedGaussianLikelihood(Likelihood):
+    """N(x; m(z), σ²) with one learned variance, the same for every pixel and example; it begins at 1.
+
+    A density of continuous data. ``floor`` is the smallest variance (the default, 1e-5, is a standard deviation of
+    0.003, just under one of 256 grey levels), approached softly.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        floor: float = 1e-5,
+        mean: str = "auto",
+        values: str = "unit-interval",
+    ) -> None:
+        super().__init__(network, shape)
+        self.floor, self.squash = floor, squashes(mean, values)
+        self.raw_log_var = nn.Parameter(torch.zeros(()))
+
+    @property
+    def name(self) -> str:
+        return f"gaussian (learned variance, floor {self.floor:g})"
+
+    def offset(self, shape: tuple[int, ...]) -> float | None:
+        return 0.0
+
+    def forward(self, z: Float[Tensor, "*lead latent"]) -> ScaledNormalPixels:
+        (mean,) = self.outputs(z)
+        log_var = above(self.raw_log_var, self.floor)
+        return ScaledNormalPixels(mean.sigmoid() if self.squash else mean, log_var, len(self.shape))
+
+
+class PixelGaussianLikelihood(Likelihood):
+    """N(x; m(z), diag σ²(z)): the decoder gives a mean and a log-variance for each pixel.
+
+    The Gaussian decoder of AEVB (Kingma & Welling 2014, arXiv:1312.6114, appendix C.2). A density of continuous data
+    that grows without limit on pixels that never change, so ``floor`` is the smallest variance, approached softly.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        floor: float = 1e-5,
+        mean: str = "auto",
+        values: str = "unit-interval",
+    ) -> None:
+        super().__init__(network, shape, per_dimension=2)
+        self.floor, self.squash = floor, squashes(mean, values)
+
+    @property
+    def name(self) -> str:
+        return f"gaussian (variance per pixel, floor {self.floor:g})"
+
+    def offset(self, shape: tuple[int, ...]) -> float | None:
+        return 0.0
+
+    def forward(self, z: Float[Tensor, "*lead latent"]) -> ScaledNormalPixels:
+        mean, log_var = self.outputs(z)
+        return ScaledNormalPixels(mean.sigmoid() if self.squash else mean, above(log_var, self.floor), len(self.shape))
+
+
+class OptimalGaussianLikelihood(Likelihood):
+    r"""N(x; m(z), σ²) with the variance that suits the decoder best: the mean squared error.
+
+    Rybkin et al. (2021), arXiv:2006.13202 (σ-VAE). In training mode the variance is that of the batch that is scored,
+    which is no parameter of a density: a batch's sum is about half a nat too good. In evaluation mode it is fixed, a
+    running mean of the training batches' values (all of the first 100 weigh the same, then each new one 1 %), so that
+    what is reported is a density that never saw the example. It is a buffer: saved with the weights, untouched by
+    passes without gradient.
+    """
+
+    name = "gaussian (optimal variance)"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        floor: float = 1e-5,
+        mean: str = "auto",
+        values: str = "unit-interval",
+    ) -> None:
+        super().__init__(network, shape)
+        self.floor, self.squash = floor, squashes(mean, values)
+        self.register_buffer("variance", torch.ones(()))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def offset(self, shape: tuple[int, ...]) -> float | None:
+        return 0.0
+
+    @torch.no_grad()
+    def _observe(self, variance: Float[Tensor, ""]) -> None:
+        self.batches.add_(1)
+        self.variance.lerp_(variance.to(self.variance.dtype), (1 / self.batches).clamp_min(0.01))
+
+    def forward(self, z: Float[Tensor, "*lead latent"]) -> BatchNormalPixels | ScaledNormalPixels:
+        (mean,) = self.outputs(z)
+        mean = mean.sigmoid() if self.squash else mean
+        if not self.training:
+            return ScaledNormalPixels(mean, self.variance.clamp_min(self.floor).log(), len(self.shape))
+        observe = self._observe if torch.is_grad_enabled() else _forget
+        return BatchNormalPixels(mean, len(self.shape), observe, self.floor)
+
+
+def _forget(variance: Float[Tensor, ""]) -> None:
+    """What a pass without gradient does with a batch's variance."""
+
+
+class ContinuousBernoulliLikelihood(Likelihood):
+    """Grey values in [0, 1] under the normalized Bernoulli: one logit per dimension. A density of continuous data."""
+
+    name = "continuous-bernoulli"
+
+    def offset(self, shape: tuple[int, ...]) -> float | None:
+        return 0.0
+
+    def forward(self, z: Float[Tensor, "*lead latent"]) -> ContinuousBernoulliPixels:
+        (logits,) = self.outputs(z)
+        return ContinuousBernoulliPixels(logits, len(self.shape))
+
+
+class DiscretizedLogisticLikelihood(Likelihood):
+    """Grey levels {0, 1/255, ..., 1} under a discretized logistic: a mass, not a density, of 8-bit data.
+
+    The location is free, since the black level gets all the mass only when it lies well below 0; it begins at 1/2,
+    and the scale at exp(-2) = 0.14, about the spread of grey values.
+    """
+
+    def __init__(self, network: nn.Module, shape: tuple[int, ...], levels: int = 256) -> None:
+        super().__init__(network, shape, per_dimension=2)
+        if levels < 2:
+            raise ValueError(f"a discretized likelihood needs at least 2 levels, got {levels}")
+        self.levels = levels
+
+    @property
+    def name(self) -> str:
+        return f"discretized-logistic ({self.levels} levels)"
+
+    def offset(self, shape: tuple[int, ...]) -> float | None:
+        return 0.0
+
+    def forward(self, z: Float[Tensor, "*lead latent"]) -> DiscretizedLogisticPixels:
+        loc, log_scale = self.outputs(z)
+        return DiscretizedLogisticPixels(loc + 0.5, log_scale - 2, len(self.shape), self.levels)

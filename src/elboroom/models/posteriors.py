@@ -3,10 +3,11 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from elboroom.distributions import DiagonalNormal, Point
+from elboroom.distributions import Diagonal, DiagonalLaplace, DiagonalNormal, DiagonalUniform, LegacyNormal, Point
 from elboroom.models.heads import head_of
 from elboroom.numerics import at_least_float32
 
@@ -24,7 +25,9 @@ def clip_norm(
 
 
 class _Clipped(nn.Module):
-    """What the two posteriors share: the latent size, the clipping radius, and the base location."""
+    """What all posteriors share: the latent size, the clipping radius, and the base location."""
+
+    covers = True  # whether q(z|x) > 0 wherever p(z) > 0: else no number of samples brings log p(x)
 
     def __init__(self, network: nn.Module, outputs: int, latent: int, clip: float | None) -> None:
         super().__init__()
@@ -43,25 +46,104 @@ class _Clipped(nn.Module):
         return (raw, None) if self.radius is None else clip_norm(raw, self.radius)
 
 
-class GaussianPosterior(_Clipped):
-    """q(z|x) = N(μ(x), diag σ²(x)); one linear head gives μ and log σ² (as many weights as two heads).
+class _Factorized(_Clipped):
+    """What the factorized families share: a head of two numbers per dimension, a location and a width."""
 
-    Called with x it returns a `DiagonalNormal` with a ``norm``: that of μ before clipping, or None.
-    """
+    family: type[Diagonal]
 
     def __init__(self, network: nn.Module, latent: int, clip: float | None = None) -> None:
         super().__init__(network, 2 * latent, latent, clip)
 
     def noise(self, generator: torch.Generator, k: int, batch: int) -> Float[Tensor, "k batch latent"]:
-        """Standard normal noise for k samples of each example, on the generator's device."""
-        return torch.randn(k, batch, self.latent, generator=generator, device=generator.device)
+        """The family's own noise for k samples of each example, on the generator's device."""
+        return self.family.noise((k, batch, self.latent), generator, generator.device)
+
+    def parameters_of(self, x: Float[Tensor, "batch *event"]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Location (clipped where that is on), raw width, and the norm of the location before clipping."""
+        raw, width = self.features(x).chunk(2, dim=-1)
+        loc, norm = self.location(raw)
+        return loc, width, norm
+
+
+def _with_norm(q: Diagonal, norm: Float[Tensor, " batch"] | None) -> Diagonal:
+    q.norm = norm
+    return q
+
+
+class GaussianPosterior(_Factorized):
+    r"""q(z|x) = N(μ(x), diag σ²(x)); one linear head gives μ and log σ² (as many weights as two heads).
+
+    Called with x it returns a `DiagonalNormal` with a ``norm``: that of μ before clipping, or None.
+
+    With ``legacy_logsigma`` the second output is s = log σ, as a program in wide use samples (SPEC 3.1), and in
+    training the rate to a standard normal prior is that program's, which takes s for log σ². In evaluation mode the
+    rate is that of the Gaussian that is sampled from, so that reported bounds are bounds.
+    """
+
+    family = DiagonalNormal
+
+    def __init__(
+        self, network: nn.Module, latent: int, clip: float | None = None, legacy_logsigma: bool = False
+    ) -> None:
+        super().__init__(network, latent, clip)
+        self.legacy_logsigma = legacy_logsigma
 
     def forward(self, x: Float[Tensor, "batch *event"]) -> DiagonalNormal:
-        raw, log_var = self.features(x).chunk(2, dim=-1)
-        loc, norm = self.location(raw)
-        q = DiagonalNormal(loc, log_var)
-        q.norm = norm
-        return q
+        loc, width, norm = self.parameters_of(x)
+        if not self.legacy_logsigma:
+            return _with_norm(DiagonalNormal(loc, width), norm)
+        return _with_norm((LegacyNormal if self.training else DiagonalNormal)(loc, 2 * width), norm)
+
+
+class LaplacePosterior(_Factorized):
+    """q(z|x) = Laplace(m(x), s(x)) in each dimension; one linear head gives m and log s. The variance is 2 s²."""
+
+    family = DiagonalLaplace
+
+    def forward(self, x: Float[Tensor, "batch *event"]) -> DiagonalLaplace:
+        loc, log_scale, norm = self.parameters_of(x)
+        return _with_norm(DiagonalLaplace(loc, log_scale), norm)
+
+
+class UniformPosterior(_Factorized):
+    r"""q(z|x) = U(m(x) - h(x), m(x) + h(x)) in each dimension; one linear head gives what m and h are made of.
+
+    With a ``support`` c, that of a uniform prior, both are squashed so that the interval stays inside (-c, c), and
+    the rate finite (SPEC 3.2): :math:`h = c\,\mathrm{sigmoid}(b)`, :math:`m = (c - h) \tanh(a)`. Without one,
+    :math:`h = e^b` and m = a. Clipping acts on m, which it only moves towards 0.
+
+    It does not cover the prior: its importance-weighted bound is a bound, but does not reach log p(x) (SPEC 11.3).
+
+    Raises:
+        ValueError: a support that is not positive.
+    """
+
+    family = DiagonalUniform
+    covers = False
+
+    def __init__(
+        self, network: nn.Module, latent: int, clip: float | None = None, support: float | None = None
+    ) -> None:
+        super().__init__(network, latent, clip)
+        if support is not None and support <= 0:
+            raise ValueError(f"the half-width of the support must be positive, got {support}")
+        self.support = support
+
+    def forward(self, x: Float[Tensor, "batch *event"]) -> DiagonalUniform:
+        raw, width = self.features(x).chunk(2, dim=-1)
+        if self.support is None:
+            loc, log_half = raw, width
+        else:
+            loc, log_half = self._inside(raw, width)
+        loc, norm = self.location(loc)
+        return _with_norm(DiagonalUniform(loc, log_half), norm)
+
+    def _inside(
+        self, raw: Tensor, width: Tensor
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        limit = self.support * (1 - 1e-5)  # so that no rounding of a sample steps out of the prior
+        log_half = math.log(limit) + F.logsigmoid(width)
+        return limit * (-width).sigmoid() * raw.tanh(), log_half
 
 
 class PointPosterior(_Clipped):

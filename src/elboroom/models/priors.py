@@ -1,18 +1,122 @@
-"""p(z): modules that return the distribution."""
+"""p(z): modules that return the distribution.
+
+Called with the encoder, which only VampPrior uses. What they return can be scored, ``log_prob(z)``, and drawn from,
+``draw(n, generator)``.
+"""
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from elboroom.distributions import StandardNormal
+from elboroom.distributions import (
+    CentredUniform,
+    DiagonalMixture,
+    DiagonalNormal,
+    Standard,
+    StandardLaplace,
+    StandardNormal,
+)
 
 
-class NormalPrior(nn.Module):
-    """p(z) = N(0, I). Called with the encoder, which it does not use."""
+class _Fixed(nn.Module):
+    """What the priors without parameters share."""
+
+    family: type[Standard]
 
     def __init__(self, latent: int) -> None:
         super().__init__()
         self.latent = latent
         self.register_buffer("_where", torch.empty(0), persistent=False)  # follows the module's device
 
-    def forward(self, encoder: nn.Module | None = None) -> StandardNormal:
-        return StandardNormal(self.latent, self._where.device)
+    def forward(self, encoder: nn.Module | None = None) -> Standard:
+        return self.family(self.latent, device=self._where.device)
+
+
+class NormalPrior(_Fixed):
+    """p(z) = N(0, I)."""
+
+    family = StandardNormal
+
+
+class LaplacePrior(_Fixed):
+    """p(z) = Laplace(0, 1) in each dimension, of variance 2."""
+
+    family = StandardLaplace
+
+
+class UniformPrior(nn.Module):
+    """p(z) = U(-c, c) in each dimension, c the ``half_width``; for a posterior that stays inside.
+
+    Raises:
+        ValueError: a half-width that is not positive.
+    """
+
+    def __init__(self, latent: int, half_width: float = 1.0) -> None:
+        super().__init__()
+        if half_width <= 0:
+            raise ValueError(f"the half-width of a uniform prior must be positive, got {half_width}")
+        self.latent, self.half_width = latent, half_width
+        self.register_buffer("_where", torch.empty(0), persistent=False)  # follows the module's device
+
+    def forward(self, encoder: nn.Module | None = None) -> CentredUniform:
+        return CentredUniform(self.latent, self.half_width, self._where.device)
+
+
+def _at_least_two(components: int) -> None:
+    if components < 2:
+        raise ValueError(f"a mixture prior needs at least 2 components, got {components}")
+
+
+class MixturePrior(nn.Module):
+    r"""Learned mixture of C diagonal Gaussians, :math:`p(z) = \sum_c \pi_c\, N(z; \mu_c, \mathrm{diag}\,\sigma_c^2)`.
+
+    No closed-form rate: the sample estimate serves.
+
+    Raises:
+        ValueError: fewer than 2 components.
+    """
+
+    def __init__(self, latent: int, components: int = 16) -> None:
+        super().__init__()
+        _at_least_two(components)
+        self.latent = latent
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.loc = nn.Parameter(torch.randn(components, latent))  # apart, or they never separate
+        self.log_var = nn.Parameter(torch.zeros(components, latent))
+
+    def forward(self, encoder: nn.Module | None = None) -> DiagonalMixture:
+        return DiagonalMixture(DiagonalNormal(self.loc, self.log_var), self.logits)
+
+
+class VampPrior(nn.Module):
+    r"""Mixture of the posteriors of C learned pseudo-inputs, :math:`p(z) = \frac1C \sum_c q(z|u_c)`.
+
+    Tomczak & Welling (2018), arXiv:1705.07120, eq. (8). The encoder is the model's own, handed over at each call, so
+    it learns through the prior as well. Pseudo-inputs of data in [0, 1] pass through a sigmoid (the paper's hardtanh
+    has no gradient where a pixel has left the range); they begin as grey noise, apart from each other.
+
+    Args:
+        latent: dimensions of the code.
+        shape: of one example.
+        components: C, the number of pseudo-inputs.
+        values: of the data: ``real`` ones are not squashed.
+
+    Raises:
+        ValueError: fewer than 2 components.
+    """
+
+    def __init__(
+        self, latent: int, shape: tuple[int, ...], components: int = 100, values: str = "unit-interval"
+    ) -> None:
+        super().__init__()
+        _at_least_two(components)
+        self.latent, self.squash = latent, values != "real"
+        self.pseudo = nn.Parameter(torch.randn(components, *shape))
+
+    @property
+    def inputs(self) -> Float[Tensor, "components *event"]:
+        """The pseudo-inputs, as the encoder sees them."""
+        return self.pseudo.sigmoid() if self.squash else self.pseudo
+
+    def forward(self, encoder: nn.Module) -> DiagonalMixture:
+        return DiagonalMixture(encoder(self.inputs), self.pseudo.new_zeros(len(self.pseudo)))

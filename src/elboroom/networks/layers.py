@@ -39,3 +39,9 @@ def he_normal_(network: nn.Module) -> None:
         nn.init.normal_(layer.weight, std=math.sqrt(2 / inputs))
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def normal_(network: nn.Module, std: float) -> None:
+    """Every weight and bias ~ N(0, std²): AEVB, where "N(0, 0.01)" is read as a deviation of 0.01 (SPEC 2.1)."""
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=std)

@@ -33,15 +33,26 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes to features; the head turns them into numbers per data dimension."""
+    """Codes to features; the head turns them into numbers per data dimension.
+
+    ``dead_heads`` adds two linear layers from the features to ``latent`` numbers that lead nowhere, as the table of
+    the AEVB reproduction study has them (SPEC 2.4: 790,792 parameters). They get no gradient, hence no weight decay
+    either, and data-parallel training has to be told of unused parameters.
+    """
 
     def __init__(
-        self, latent: int, shape: tuple[int, ...], hidden: tuple[int, ...] = (500,), activation: str = "tanh"
+        self,
+        latent: int,
+        shape: tuple[int, ...],
+        hidden: tuple[int, ...] = (500,),
+        activation: str = "tanh",
+        dead_heads: bool = False,
     ) -> None:
         super().__init__()
         widths = (latent, *hidden)
         self.features, self.shape = widths[-1], tuple(shape)
         self.body = layers(widths, activation)
+        self.dead = nn.ModuleList(nn.Linear(self.features, latent) for _ in range(2 * dead_heads))
 
     def head(self, outputs: int) -> nn.Module:
         """A last layer with that many outputs per data dimension: [batch, outputs, *shape]."""

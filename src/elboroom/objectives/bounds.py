@@ -1,9 +1,17 @@
 """Lower bounds on log p(x), and the distortion alone."""
 
+from collections.abc import Callable
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from elboroom.numerics import log_mean_exp
+from elboroom.objectives.needs import given
+from elboroom.objectives.schedules import constant
 from elboroom.records import Draw, Terms
+
+Warmup = Callable[[Tensor | None], Tensor | float]
 
 
 def rate(draw: Draw) -> Float[Tensor, " batch"]:
@@ -15,7 +23,7 @@ def rate(draw: Draw) -> Float[Tensor, " batch"]:
     return (draw.log_qz - draw.log_pz).mean(0)
 
 
-def elbo(draw: Draw, *, beta: float = 1.0) -> Terms:
+def elbo(draw: Draw, *, beta: float = 1.0, warmup: Warmup | None = None) -> Terms:
     r"""Evidence lower bound, with the rate weighted by ``beta``.
 
     .. math:: \mathcal L(x) = \mathbb E_{q(z|x)}[\log p(x|z)] - \beta\,\mathrm{KL}(q(z|x) \| p(z))
@@ -25,6 +33,7 @@ def elbo(draw: Draw, *, beta: float = 1.0) -> Terms:
     Args:
         draw: k samples per example; log-densities of shape [k, batch].
         beta: weight of the rate; a lower bound on log p(x) only for ``beta >= 1``.
+        warmup: factor of beta at ``draw.step``, such as `elboroom.objectives.schedules.linear`; by default 1.
 
     Returns:
         Terms ``distortion`` and ``rate``, [batch] each (nats).
@@ -32,7 +41,8 @@ def elbo(draw: Draw, *, beta: float = 1.0) -> Terms:
     Raises:
         ValueError: the posterior is a point, which has no rate.
     """
-    return Terms({"distortion": -draw.log_px.mean(0), "rate": rate(draw)}, weights={"rate": beta})
+    weight = beta * (warmup or constant)(draw.step)
+    return Terms({"distortion": -draw.log_px.mean(0), "rate": rate(draw)}, weights={"rate": weight})
 
 
 def reconstruction(draw: Draw) -> Terms:
@@ -44,3 +54,58 @@ def reconstruction(draw: Draw) -> Terms:
     if draw.log_qz is None:
         return Terms({"distortion": distortion})
     return Terms({"distortion": distortion, "rate": rate(draw).detach()}, weights={"rate": 0.0})
+
+
+def importance_weighted(draw: Draw, *, gradient: str = "standard") -> Terms:
+    r"""The importance-weighted bound of k samples: tighter with each sample, the ELBO at k = 1.
+
+    .. math:: \mathcal L_k(x) = \log \frac1k \sum_{i=1}^k w_i, \qquad
+              \log w_i = \log p(x|z_i) + \log p(z_i) - \log q(z_i|x)
+
+    Burda et al. (2016), arXiv:1509.00519, eq. (8). With ``gradient="doubly-reparameterized"`` the value is the same and
+    the encoder's gradient another unbiased estimate, whose signal-to-noise ratio grows with k; see
+    `doubly_reparameterized`.
+
+    Args:
+        draw: k samples per example; log-densities of shape [k, batch].
+        gradient: ``standard`` or ``doubly-reparameterized``, which needs ``draw.log_qz_detached``.
+
+    Returns:
+        The term ``nll-bound`` = -L_k [batch], which is minimized; ``distortion`` and ``rate`` with weight 0, for the
+        eye; ``own_bound`` = L_k (nats).
+
+    Raises:
+        ValueError: the posterior is a point, which has no density.
+        InputError: ``draw.log_qz_detached`` is wanted and was not asked for.
+    """
+    if draw.log_qz is None:
+        raise ValueError("a point posterior has no density, hence no importance weights; use 'reconstruction'")
+    bound = log_mean_exp(draw.log_px + draw.log_pz - draw.log_qz)
+    watched = {"distortion": -draw.log_px.mean(0).detach(), "rate": rate(draw).detach()}
+    trained = bound
+    if gradient == "doubly-reparameterized":
+        trained = doubly_reparameterized(draw)
+    return Terms({"nll-bound": -trained, **watched}, weights=dict.fromkeys(watched, 0.0), own_bound=bound.detach())
+
+
+def doubly_reparameterized(draw: Draw) -> Float[Tensor, " batch"]:
+    r"""The importance-weighted bound with the doubly reparameterized gradient for the encoder.
+
+    With normalized weights :math:`\tilde w_i` held fixed, and q's parameters φ held fixed inside log q,
+
+    .. math:: \nabla_\phi \mathcal L_k = \mathbb E \sum_i \tilde w_i^2\, \partial_{z_i} \log w_i\, \nabla_\phi z_i,
+              \qquad \nabla_\theta \mathcal L_k = \mathbb E \sum_i \tilde w_i\, \nabla_\theta \log w_i.
+
+    Tucker et al. (2018), arXiv:1810.04152, eq. (8). The two differ in their weights and share one decoder pass, so
+    :math:`\partial_{z_i} \log w_i` is had by a backward pass to z alone, and :math:`(\tilde w_i^2 - \tilde w_i)` times
+    it is added to what flows into z. Not for `torch.compile`, which cannot trace that pass.
+    """
+    log_w = draw.log_px + draw.log_pz - given(draw, "log_qz_detached", "importance-weighted")
+    bound = log_mean_exp(log_w.detach())
+    if not draw.z.requires_grad or not torch.is_grad_enabled():
+        return bound
+    weight = torch.softmax(log_w.detach(), 0)
+    (slope,) = torch.autograd.grad(log_w.sum(), draw.z, retain_graph=True)
+    through_z = ((weight.square() - weight) * (slope * draw.z).sum(-1)).sum(0)
+    surrogate = (weight * log_w).sum(0) + through_z
+    return bound + surrogate - surrogate.detach()

@@ -1,27 +1,22 @@
 """One run from its configuration to its last checkpoint: fresh, resumed, stopped or diverged."""
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from elboroom import build, runs
 from elboroom.config import Run as RunConfig
-from elboroom.config import Training
+from elboroom.config import Training, apply_options, run_from, to_yaml
+from elboroom.config.run import EXTENDABLE, to_dict
 from elboroom.data import Data
 from elboroom.errors import Diverged, InputError, Stopped
-from elboroom.evaluation import monitor
+from elboroom.studies import search as rates
+from elboroom.studies.assemble import Report, make_trainer
 from elboroom.training import Trainer
-from elboroom.training.checkpoint import Store, room
-from elboroom.training.loop import Plan
+from elboroom.training.checkpoint import Store, replace_text, room
 from elboroom.training.runtime import Runtime, start
-
-Report = Callable[[dict[str, Any]], None]
 
 
 def execute(
@@ -46,31 +41,28 @@ def execute(
         if resume:
             stack.enter_context(runs.locked(folder))
         stack.enter_context(room(folder, f"`elboroom resume {folder}` goes on from the last checkpoint"))
-        trainer, runtime = _ready(config, folder, resume, stop, report, say)
+        runtime, data = _place(config, folder if resume else None, say)
+        chosen, losses = rates.found(config, folder) if resume else None, {}
+        if chosen is None:
+            chosen, losses = rates.search(config, data, runtime, folder, say)
+        identity = runs.identity(folder) if resume else config.identity
+        trainer = make_trainer(chosen, data, runtime, folder, identity, stop=stop, report=report, fresh=not resume)
         if resume:
             trainer.resume()
         else:
             runs.create(config, folder)
             stack.enter_context(runs.locked(folder))
-        runs.write_environment(folder, runtime, trainer.data)
+        rates.record(folder, chosen, losses)
+        runs.write_environment(folder, runtime, data)
         _train(trainer, folder)
 
 
-def _ready(
-    config: RunConfig,
-    folder: Path,
-    resume: bool,
-    stop: Callable[[], str | None],
-    report: Report,
-    say: Callable[[str], None],
-) -> tuple[Trainer, Runtime]:
-    """Runtime, data and parts, known to fit; nothing is written."""
-    runtime = _runtime(config.training, folder if resume else None)
+def _place(config: RunConfig, resumed: Path | None, say: Callable[[str], None]) -> tuple[Runtime, Data]:
+    """The machine, and the data on its device; nothing is written."""
+    runtime = _runtime(config.training, resumed)
     for note in runtime.notes:
         say(note)
-    data = build.data(config).to(runtime.device)
-    identity = runs.identity(folder) if resume else config.hash
-    return make_trainer(config, data, runtime, folder, identity, stop=stop, report=report), runtime
+    return runtime, build.data(config).to(runtime.device)
 
 
 def _train(trainer: Trainer, folder: Path) -> None:
@@ -95,47 +87,6 @@ def _train(trainer: Trainer, folder: Path) -> None:
     state("done")
 
 
-def make_trainer(
-    config: RunConfig,
-    data: Data,
-    runtime: Runtime,
-    folder: Path,
-    identity: str,
-    *,
-    stop: Callable[[], str | None] = lambda: None,
-    report: Report = lambda line: None,
-) -> Trainer:
-    """A trainer as the configuration says: build, memory layout, averaged copy, optimizer, in this order."""
-    model = build.model(config, data.shape, data.values).to(runtime.device)
-    if any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in model.modules()):
-        model = model.to(memory_format=torch.channels_last)  # measured faster, see benchmarks/
-    objective = build.objective(config)
-    companion = build.companion(config, len(data.classes or ()))
-    return Trainer(
-        model,
-        objective,
-        data,
-        build.optimizer(config, model),
-        folder,
-        plan(config),
-        seed=config.seed,
-        schedule=build.schedule(config),
-        companion=None if companion is None else companion.to(runtime.device),
-        monitor=monitor(data, objective, config.training.batch),
-        autocast=runtime.autocast,
-        stop=stop,
-        report=report,
-        identity=identity,
-    )
-
-
-def plan(config: RunConfig) -> Plan:
-    """The fields of the configuration that the loop reads."""
-    names = {f.name for f in dataclasses.fields(Plan)} - {"samples"}
-    values = {name: getattr(config.training, name) for name in names}
-    return Plan(samples=config.objective.samples, **values)
-
-
 def _runtime(training: Training, resumed: Path | None) -> Runtime:
     """The machine as the run wants it; a resumed run keeps what its sums depend on: number of threads, precision."""
     threads, before = training.threads, None
@@ -147,11 +98,30 @@ def _runtime(training: Training, resumed: Path | None) -> Runtime:
     return start(training.device, threads, training.precision, training.deterministic, before)
 
 
-def check_resumable(folder: Path) -> dict[str, Any]:
-    """The state of a run that can go on; InputError for one that is done, or no run at all."""
+def check_resumable(folder: Path, longer: bool = False) -> dict[str, Any]:
+    """The state of a run that can go on; InputError for one that is done (unless it gets longer), or no run at all."""
     if not (folder / "config.yaml").exists():
         raise InputError(f"{folder}: no run folder (it has no config.yaml). Give a folder that `elboroom train` wrote.")
     state = runs.read_state(folder)
-    if state["status"] == "done":
-        raise InputError(f"{folder}: already done. Look at it (`elboroom evaluate {folder}`), or train another run.")
+    if state["status"] == "done" and not longer:
+        raise InputError(
+            f"{folder}: already done. Look at it (`elboroom evaluate {folder}`), or lengthen it "
+            f"(`elboroom resume {folder} --training.epochs 60`)."
+        )
     return state
+
+
+def extend(folder: Path, config: RunConfig, options: list[str]) -> RunConfig:
+    """A run's configuration with other lengths and intervals, written into its folder.
+
+    A schedule that depends on the length (cosine) bends from here on; the rest equals a run of that length from the
+    start.
+    """
+    changed = run_from(apply_options(to_dict(config), options), "options")
+    if changed.identity != config.identity:
+        raise InputError(
+            f"{folder}: what is trained already depends on these options. Only training's {', '.join(EXTENDABLE)} can "
+            "change when a run goes on; train another run for the rest."
+        )
+    replace_text(folder / "config.yaml", to_yaml(changed))
+    return changed

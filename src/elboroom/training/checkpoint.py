@@ -268,7 +268,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, groups
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     for parameter in parameters:
-        moments = optimizer.state[parameter]
+        moments = optimizer.state.get(parameter, {})
         for key, moment in moments.items():
             if torch.is_tensor(moment) and moment.shape == parameter.shape:
                 moments[key] = torch.empty_like(parameter).copy_(moment)

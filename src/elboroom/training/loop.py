@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from elboroom.data import Data
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.numerics import Randomness
-from elboroom.records import Draw, Terms
+from elboroom.objectives.needs import ask
+from elboroom.records import Asked, Draw, Terms
 from elboroom.training.average import Average
 from elboroom.training.checkpoint import Checkpoint, Store, Tensors, optimizer_tensors, restore_optimizer
 from elboroom.training.journal import Journal
-from elboroom.training.meters import Meter, term_names, term_values
+from elboroom.training.meters import Meter, term_floors, term_names, term_values
 from elboroom.training.schedule import constant, warm
 
 
@@ -44,6 +45,18 @@ class Plan:
     checkpoint_every: int | None = None
     keep_epochs: tuple[int, ...] = ()
     patience: int | None = None
+    plateau: "Plateau | None" = None
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """When the learning rate drops for want of progress, and when training ends for it."""
+
+    factor: float = 0.5
+    patience: int = 20
+    restart: bool = True
+    drops: int = 3
+    least: float = 0.05
 
 
 @dataclass
@@ -53,7 +66,10 @@ class Progress:
     step: int = 0
     best_step: int | None = None
     best_loss: float = math.inf
-    bad_evaluations: int = 0
+    bad_evaluations: int = 0  # since the best
+    stale_evaluations: int = 0  # since the best, or the last drop of the learning rate
+    drops: int = 0
+    rate_factor: float = 1.0
     done: bool = False
 
 
@@ -75,7 +91,7 @@ class Trainer:
 
     Args:
         model: called as ``model(x, noise)``, gives a `Draw`; already on its device.
-        objective: a `Draw` to `Terms`.
+        objective: a `Draw` to `Terms`; what else it ``needs`` of a draw is asked of the model.
         data: its ``train`` split is trained on; ``valid``, where there is one, selects ``best``.
         optimizer: over the model's parameters.
         folder: the run folder.
@@ -153,13 +169,26 @@ class Trainer:
             self._after_step(started, start_step)
         return self.progress
 
+    def trial(self, steps: int) -> float:
+        """Mean training loss of the second half of the first ``steps`` steps; infinite where it diverged.
+
+        For the search of a learning rate: nothing is written, and the trainer is spent.
+        """
+        self.model.train()
+        for step in range(steps):
+            if step == steps // 2:
+                self.meter.read()
+            self._step(self._rows(step), step)
+        loss = self.meter.read()[0]["loss"]
+        return loss if math.isfinite(loss) else math.inf
+
     def _step(self, rows: Tensor, step: int) -> None:
         """One update of the model, then of its average and its companion."""
         batch = self.data.train.batch(rows, self.random("binarize", step))
         noise = self.model.noise(self.random("noise", step), self.plan.samples, len(rows))
         self._set_rate(step)
         with self.autocast():
-            loss, values, draw = self._forward(batch.x, noise)
+            loss, values, draw = self._forward(batch.x, noise, self._asked(step, noise))
         loss.backward()
         if self.plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip_norm)
@@ -172,9 +201,13 @@ class Trainer:
             values = torch.cat([values, torch.stack([beside[name] for name in self.companion.names])])
         self.meter.add(values, len(rows), step + 1)  # steps are counted from 1, as in the log
 
-    def _draw_and_score(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Draw]:
+    def _asked(self, step: int, noise: Tensor) -> Asked:
+        """What the objective asks of the draw at this step."""
+        return ask(self.objective, self.model, self.random("prior", step), noise, len(self.data.train), step)
+
+    def _draw_and_score(self, x: Tensor, noise: Tensor, asked: Asked) -> tuple[Tensor, Tensor, Draw]:
         """The model's one pass and the objective on it: what is compiled where compilation is on."""
-        draw = self.model(x, noise)
+        draw = self.model(x, noise, asked)
         terms = self.objective(draw)
         loss = terms.loss
         return loss, term_values(terms, draw, loss), draw
@@ -184,9 +217,11 @@ class Trainer:
         rows = self._rows(0)
         batch = self.data.train.batch(rows, self.random("binarize", 0))
         with torch.no_grad(), self.autocast():
-            draw = self.model(batch.x, self.model.noise(self.random("noise", 0), self.plan.samples, len(rows)))
-            names = term_names(self.objective(draw), draw)
-        return Meter([*names, *(self.companion.names if self.companion is not None else ())], self.device)
+            noise = self.model.noise(self.random("noise", 0), self.plan.samples, len(rows))
+            draw = self.model(batch.x, noise, self._asked(0, noise))
+            terms = self.objective(draw)
+        beside = self.companion.names if self.companion is not None else ()
+        return Meter([*term_names(terms, draw), *beside], self.device, term_floors(terms))
 
     def _rows(self, step: int) -> Tensor:
         """The training examples of a step; the order of an epoch comes from (seed, epoch)."""
@@ -196,7 +231,7 @@ class Trainer:
         return self._order[index * self.plan.batch : (index + 1) * self.plan.batch]
 
     def _set_rate(self, step: int) -> None:
-        factor = self.schedule(step, self.steps) * warm(step, self.plan.warmup)
+        factor = self.progress.rate_factor * self.schedule(step, self.steps) * warm(step, self.plan.warmup)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
 
@@ -244,13 +279,27 @@ class Trainer:
             return False
         if line["loss"] < self.progress.best_loss:
             self.progress.best_loss, self.progress.best_step = line["loss"], self.progress.step
-            self.progress.bad_evaluations = 0
+            self.progress.bad_evaluations = self.progress.stale_evaluations = 0
             return True
         self.progress.bad_evaluations += 1
+        self.progress.stale_evaluations += 1
+        if self.plan.plateau is not None and self.progress.stale_evaluations > self.plan.plateau.patience:
+            self._drop_rate(self.plan.plateau)
         return False
 
+    def _drop_rate(self, plateau: Plateau) -> None:
+        """A smaller learning rate, and moments that start anew."""
+        self.progress.stale_evaluations = 0
+        self.progress.drops += 1
+        self.progress.rate_factor *= plateau.factor
+        if plateau.restart:
+            self.optimizer.state.clear()
+
     def _out_of_patience(self) -> bool:
-        return self.plan.patience is not None and self.progress.bad_evaluations >= self.plan.patience
+        plateau, progress = self.plan.plateau, self.progress
+        if plateau is not None and (progress.drops > plateau.drops or progress.rate_factor < plateau.least):
+            return True
+        return self.plan.patience is not None and progress.bad_evaluations >= self.plan.patience
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 
@@ -317,4 +366,5 @@ class Trainer:
             self.companion.load_state_dict(groups["companion"])
             restore_optimizer(self.companion_optimizer, groups["companion-optimizer"], values["companion-optimizer"])
         self.progress = Progress(**values["progress"])
+        self.progress.done = self.progress.step >= self.steps or self._out_of_patience()  # the plan may be longer now
         self.meter.restore(groups["meter"])

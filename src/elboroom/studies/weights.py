@@ -1,0 +1,44 @@
+"""What a training starts from: another run's weights, or weights fitted to the first images."""
+
+from pathlib import Path
+
+import torch
+
+from elboroom import runs
+from elboroom.config import Run as RunConfig
+from elboroom.data import Data
+from elboroom.errors import InputError
+from elboroom.models import VAE
+from elboroom.networks.initialize import data_dependent_
+from elboroom.numerics import Randomness
+
+
+def first_weights(config: RunConfig, model: VAE, data: Data) -> None:
+    """Weights from another run, or fitted to the first images, where the configuration says so."""
+    if config.init_from is not None:
+        take_weights(model, Path(config.init_from))
+    elif config.training.init == "data-dependent":
+        fit_to_images(model, data, config.training.init_images, config.seed)
+
+
+def take_weights(model: VAE, folder: Path) -> None:
+    """The weights that another run would be evaluated with; InputError where its model is another one."""
+    other = runs.load(folder, trust=True)
+    try:
+        model.load_state_dict(other.model.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise InputError(
+            f"{folder}: its model is not this run's ({reason}). Set the same model, or leave init_from out."
+        ) from None
+
+
+def fit_to_images(model: VAE, data: Data, images: int, seed: int) -> None:
+    """Data-dependent initialization on the first images of the first epoch; z is the posterior mean."""
+    random = Randomness(seed, data.train.device)
+    index = data.train.order(random, 0)[:images]
+    x = data.train.batch(index, random("init")).x
+    model.eval()
+    with torch.no_grad():
+        data_dependent_(model, lambda: model.decoder(model.encoder(x).mean))
+    model.train()

@@ -1,0 +1,186 @@
+"""Optimizers, priors on weights, first weights, the searched learning rate, plateaus, longer runs, decoder slices."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from elboroom import InputError, build
+from elboroom.config import run_from, to_yaml
+from elboroom.networks.initialize import data_dependent_
+from elboroom.objectives import elbo
+from elboroom.studies.assemble import make_trainer
+from elboroom.studies.execute import check_resumable, execute, extend
+from elboroom.training.runtime import start
+
+SMALL = {"encoder": {"hidden": [8]}, "decoder": {"hidden": [8]}, "posterior": {"latent": 2}}
+
+
+def config(**training):
+    """A small run on digits; other top-level fields may be given as ``run=``."""
+    run = training.pop("run", {})
+    return run_from({"model": SMALL, "training": {"epochs": 2, **training}, **run})
+
+
+def trainer(run, tmp_path: Path):
+    return make_trainer(run, build.data(run), start("cpu", 1), tmp_path / "unused", "")
+
+
+def weights(folder: Path) -> str:
+    last = (folder / "checkpoints" / "last").read_text().strip()
+    return hashlib.sha256((folder / "checkpoints" / last / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "adagrad", "sgd", "adamax"])
+def test_every_optimizer_lowers_the_loss(kind, tmp_path):
+    made = trainer(config(optimizer={"kind": kind, "lr": 0.01}), tmp_path)
+    first = made.trial(2)
+    assert made.trial(26) < first
+
+
+def test_a_prior_on_the_weights_adds_its_gradient_per_image(tmp_path):
+    """SPEC 2.1: the loss per image of sum_i ELBO_i + log N(theta; 0, v) has the extra gradient theta / (N v)."""
+    run = config(optimizer={"kind": "sgd", "lr": 1.0}, weight_prior=0.5)
+    model = nn.Linear(3, 1, bias=False)
+    before = model.weight.detach().clone()
+    optimizer = build.optimizer(run, model, 1000)
+    (0.0 * model.weight).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(before - model.weight, before / (1000 * 0.5))
+
+
+def test_decoupled_decay_is_no_prior():
+    with pytest.raises(InputError, match="no Gaussian prior"):
+        config(optimizer="adamw", weight_prior=1.0)
+
+
+def test_trap_33_the_first_step_of_adagrad_is_the_learning_rate():
+    model = nn.Linear(4, 1, bias=False)
+    before = model.weight.detach().clone()
+    optimizer = build.optimizer(config(optimizer={"kind": "adagrad", "lr": 0.02}), model, 10)
+    model(torch.randn(5, 4)).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close((model.weight - before).abs(), torch.full_like(before, 0.02))
+
+
+def test_normal_initialization_has_its_deviation():
+    run = run_from(
+        {"training": {"init": "normal", "init_std": 0.01}, "data": {"name": "digits", "binarize": "dynamic"}}
+    )
+    flat = torch.cat([p.flatten() for p in build.model(run, (1, 28, 28), "binary").parameters()])
+    assert flat.std().item() == pytest.approx(0.01, rel=0.01)  # 815,824 draws: standard error 0.08 %
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_data_dependent_initialization_standardizes_every_layer(kind):
+    run = run_from({"model": {"encoder": kind, "decoder": kind, "posterior": {"latent": 3}}})
+    model, x = build.model(run, (1, 8, 8), "binary").eval(), (torch.rand(400, 1, 8, 8) < 0.5).float()
+    data_dependent_(model, lambda: model.decoder(model.encoder(x).mean))
+    seen = []
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+    for layer in layers:
+        layer.register_forward_hook(lambda m, i, out: seen.append(out.transpose(0, 1).flatten(1)))
+    model.decoder(model.encoder(x).mean)
+    assert len(seen) == len(layers)
+    for out in seen:
+        torch.testing.assert_close(out.mean(1), torch.zeros(len(out)), atol=1e-4, rtol=0)
+        torch.testing.assert_close(out.std(1), torch.ones(len(out)), atol=1e-3, rtol=0)
+
+
+def test_a_unit_that_does_not_vary_is_left_alone():
+    layer = nn.Linear(2, 1)
+    nn.init.zeros_(layer.weight)
+    data_dependent_(layer, lambda: layer(torch.randn(10, 2)))
+    assert torch.isfinite(layer.weight).all()
+
+
+@pytest.mark.parametrize("slices", [2, 3, 7])
+def test_decoder_slices_change_no_number(slices):
+    run = config()
+    model = build.model(run, (1, 8, 8), "binary").double()
+    x, noise = (torch.rand(10, 1, 8, 8) < 0.5).double(), torch.randn(4, 10, 2, dtype=torch.float64)
+    losses, gradients = [], []
+    for model.slices in (1, slices):
+        model.zero_grad()
+        loss = elbo(model(x, noise)).loss
+        loss.backward()
+        losses.append(loss)
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_the_search_takes_the_rate_with_the_lowest_loss(tmp_path):
+    run = config(lr_search={"rates": [1e-5, 0.01, 1e4], "steps": 13})
+    execute(run, tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "lr-search.json").read_text())
+    finite = {float(k): v for k, v in found["losses"].items() if v is not None}
+    assert found["chosen"] == min(finite, key=finite.get) == 0.01
+    alone = config(optimizer={"lr": 0.01})
+    execute(alone, tmp_path / "alone")
+    assert weights(tmp_path / "run") == weights(tmp_path / "alone")
+
+
+def test_init_from_starts_where_the_other_run_ended(tmp_path):
+    execute(config(), tmp_path / "first")
+    run = config(run={"init_from": str(tmp_path / "first")})
+    made = trainer(run, tmp_path)
+    from elboroom import load
+
+    other = load(tmp_path / "first").model.state_dict()
+    assert all(torch.equal(v, other[k]) for k, v in made.model.state_dict().items())
+
+
+def test_init_from_another_model_is_refused(tmp_path):
+    execute(config(), tmp_path / "first")
+    model = {**SMALL, "posterior": {"latent": 3}}
+    run = run_from({"model": model, "init_from": str(tmp_path / "first")})
+    with pytest.raises(InputError, match="first: its model is not this run's"):
+        trainer(run, tmp_path)
+
+
+def test_a_lengthened_run_equals_the_longer_run(tmp_path):
+    run = config(average=0.9)
+    execute(run, tmp_path / "short")
+    with pytest.raises(InputError, match="already done"):
+        check_resumable(tmp_path / "short")
+    check_resumable(tmp_path / "short", longer=True)
+    longer = extend(tmp_path / "short", run, ["--training.epochs", "4"])
+    execute(longer, tmp_path / "short", resume=True)
+    execute(config(average=0.9, epochs=4), tmp_path / "long")
+    assert weights(tmp_path / "short") == weights(tmp_path / "long")
+    assert (tmp_path / "short/metrics.jsonl").read_bytes() == (tmp_path / "long/metrics.jsonl").read_bytes()
+
+
+def test_what_was_trained_cannot_be_changed_afterwards(tmp_path):
+    run = config()
+    execute(run, tmp_path / "run")
+    before = (tmp_path / "run/config.yaml").read_text()
+    with pytest.raises(InputError, match="depends on these options"):
+        extend(tmp_path / "run", run, ["--training.batch", "5"])
+    assert (tmp_path / "run/config.yaml").read_text() == before == to_yaml(run)
+
+
+def test_a_plateau_drops_the_rate_and_ends_the_training(tmp_path):
+    """A rate of 1e-12 improves nothing that float32 shows, so every second evaluation after the first drops it."""
+    plateau = {"kind": "plateau", "patience": 1, "drops": 2, "factor": 0.5, "least": 0.0}
+    run = config(epochs=50, optimizer={"kind": "sgd", "lr": 1e-30}, schedule=plateau)
+    (tmp_path / "unused").mkdir()
+    made = trainer(run, tmp_path)
+    progress = made.run()
+    assert (progress.drops, progress.rate_factor) == (3, 0.125)
+    assert progress.step == made.steps_per_epoch * (1 + 3 * 2)
+    assert math.isfinite(progress.best_loss)
+
+
+def test_a_drop_forgets_the_moments(tmp_path):
+    plateau = {"kind": "plateau", "patience": 1, "drops": 1}
+    made = trainer(config(schedule=plateau), tmp_path)
+    made.trial(2)
+    assert len(made.optimizer.state) > 0
+    made._drop_rate(made.plan.plateau)
+    assert len(made.optimizer.state) == 0
