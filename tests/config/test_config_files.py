@@ -42,6 +42,8 @@ def test_round_trip(tmp_path, content):
 @pytest.mark.parametrize("likelihood", kinds(Likelihood))
 @pytest.mark.parametrize("objective", kinds(Objective))
 def test_round_trip_of_every_kind(tmp_path, encoder, decoder, likelihood, objective):
+    if (likelihood, objective) == ("gaussian-optimal", "importance-weighted"):
+        return  # refused, see test_combinations
     run = small_run(encoder=encoder, decoder=decoder, likelihood=likelihood, objective=objective)
     assert load_run(written(tmp_path, to_yaml(run))) == run
 

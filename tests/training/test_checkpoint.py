@@ -236,7 +236,7 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path, trained, chang
 
 
 def test_identity_of_a_folder_is_the_hash_of_its_configuration(trained):
-    assert runs.identity(trained) == load_run(trained / "config.yaml").hash
+    assert runs.identity(trained) == load_run(trained / "config.yaml").identity
 
 
 def test_equal_runs_have_equal_hashes_of_their_weights(tmp_path, tiny):

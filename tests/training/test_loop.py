@@ -11,6 +11,7 @@ import torch
 from elboroom import build, runs
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.evaluation import evaluate
+from elboroom.studies import assemble
 from elboroom.studies import execute as execution
 from elboroom.studies.execute import check_resumable, execute
 from elboroom.training.checkpoint import Store
@@ -170,7 +171,7 @@ def test_an_error_in_the_monitor_is_shown_and_the_run_can_go_on(tmp_path, tiny, 
         return watch
 
     with monkeypatch.context() as patched:
-        patched.setattr(execution, "monitor", broken)
+        patched.setattr(assemble, "monitor", broken)
         with pytest.raises(ZeroDivisionError):
             execute(tiny(), tmp_path / "run")
     execute(tiny(), tmp_path / "run", resume=True)
