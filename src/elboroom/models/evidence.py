@@ -53,7 +53,7 @@ def log_evidence(
     *,
     seed: int = 0,
     copy: int = 0,
-    budget: int = 64 << 20,
+    budget: int = 32 << 20,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Evidence:
     r"""The importance-weighted bound :math:`L_K = \log \frac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)` of each example.
