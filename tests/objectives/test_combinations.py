@@ -19,20 +19,11 @@ PARTS = (Encoder, Posterior, Decoder, Likelihood, Objective)
 DENSE = itertools.product(["mlp"], kinds(Posterior), ["mlp"], kinds(Likelihood), kinds(Objective))
 OTHERS = itertools.product(kinds(Encoder), kinds(Posterior), kinds(Decoder), ["bernoulli"], ["elbo", "reconstruction"])
 EVERY = sorted({*DENSE, *OTHERS})  # every pair of parts, and every triple of those that share no network
-REFUSED = {  # what the table of refusals says, written again
-    ("point", "elbo"): "posterior 'point' does not go with objective 'elbo': .* no density, .* 'reconstruction'",
-    ("point", "mu"): "posterior 'point' does not go with objective 'mu': .* no variance .* 'reconstruction'",
-    ("gaussian-optimal", "importance-weighted"): "'gaussian-optimal' does not go with .* best for the ELBO",
-    ("importance-weighted", "point"): "'importance-weighted' does not go with posterior 'point': .* no density",
-    ("mutual-divergence", "point"): "'mutual-divergence' does not go with posterior 'point': .* no density",
-    ("free-bits", "point"): "'free-bits' does not go with posterior 'point': .* no density",
-    ("capacity", "point"): "'capacity' does not go with posterior 'point': .* no density",
-    ("info-vae", "point"): "'info-vae' does not go with posterior 'point': .* choose 'mmd'",
-    ("total-correlation", "point"): "'total-correlation' does not go with posterior 'point': .* no density",
-    ("mutual-divergence", "uniform"): "'mutual-divergence' does not go with posterior 'uniform': .* infinite",
-    ("mutual-divergence", "laplace"): "'mutual-divergence' does not go with posterior 'laplace': .* Gaussians",
-    ("total-correlation", "uniform"): "'total-correlation' does not go with posterior 'uniform': .* Gaussian",
-    ("total-correlation", "laplace"): "'total-correlation' does not go with posterior 'laplace': .* Gaussian",
+REFUSED = {  # (kind, refused kind) -> the reason: the table of refusals, from every part's own lines
+    (kind_of(part), kind): why
+    for seam in PARTS
+    for part in classes(seam)
+    for (_, kind), why in getattr(part, "refuses", {}).items()
 }
 
 
@@ -57,10 +48,12 @@ def three_steps(run: Run) -> tuple[torch.nn.Module, list[float]]:
 def test_trains_or_is_refused(encoder, posterior, decoder, likelihood, objective):
     chosen = {"encoder": encoder, "posterior": posterior, "decoder": decoder, "likelihood": likelihood}
     pairs = ((posterior, objective), (likelihood, objective), (objective, posterior))  # in the order of the seams
-    refused = next((REFUSED[pair] for pair in pairs if pair in REFUSED), None)
+    refused = next((pair for pair in pairs if pair in REFUSED), None)
     if refused is not None:
-        with pytest.raises(InputError, match=refused):
+        words = f"'{refused[0]}' does not go with {{seam}} '{refused[1]}': {REFUSED[refused]}"
+        with pytest.raises(InputError) as error:
             small_run(**chosen, objective=objective)
+        assert any(words.format(seam=seam) in str(error.value) for seam in ("objective", "posterior"))
         return
     run = small_run(**chosen, objective=objective)
     model, losses = three_steps(run)
@@ -69,20 +62,6 @@ def test_trains_or_is_refused(encoder, posterior, decoder, likelihood, objective
     assert all(not torch.equal(v, fresh[k]) for k, v in model.state_dict().items())  # every weight has moved
 
 
-def test_every_refusal_of_the_table_is_tested():
-    found = {
-        (kind_of(part), kind)
-        for seam in (Encoder, Posterior, Decoder, Likelihood, Objective)
-        for part in classes(seam)
-        for _, kind in getattr(part, "refuses", {})
-    }
-    assert found == set(REFUSED)
-
-
-@pytest.mark.parametrize("likelihood", kinds(Likelihood))
-def test_vectors_train_too(likelihood):
-    run = small_run(likelihood=likelihood)
-    model = build.model(run, (5,), "binary")
-    draw = model(torch.ones(3, 5), model.noise(torch.Generator(), 2, 3))
-    assert draw.log_px.shape == (2, 3)
-    assert build.objective(run)(draw).loss.isfinite()
+def test_the_plain_autoencoder_is_refused_where_there_is_no_rate():
+    assert {kind for part, kind in REFUSED if part == "point"} >= {"elbo", "mu"}
+    assert all(len(why.split()) >= 4 for why in REFUSED.values())  # a reason in words
