@@ -384,6 +384,25 @@ class TotalCorrelation(_Warmed):
         return self.alpha if self.alpha == self.beta == self.gamma else None
 
 
+@settings
+class Dip:
+    """DIP-VAE-I: the ELBO, with the covariance of the posterior means pressed towards the identity."""
+
+    kind: Literal["dip"] = "dip"
+    off_diagonal: NonNegativeFloat = 10.0
+    """Weight of the squared covariances of different latents."""
+    diagonal: NonNegativeFloat = 5.0
+    """Weight of the squared distances of their variances from 1."""
+    samples: Positive = 1
+    """Posterior samples per example and step."""
+
+    builds: ClassVar[str] = "elboroom.objectives.regularizers:dip"
+    is_bound: ClassVar[bool] = True
+    effective_beta: ClassVar[float | None] = 1.0
+    acts_on_batch: ClassVar[bool] = True
+    refuses: No = {("posterior", "point"): NO_DENSITY}
+
+
 Objective = choice(
     "objective",
     Elbo,
@@ -396,4 +415,5 @@ Objective = choice(
     Mmd,
     InfoVae,
     TotalCorrelation,
+    Dip,
 )

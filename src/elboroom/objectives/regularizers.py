@@ -389,3 +389,30 @@ def _log_weights(batch: int, train_size: int, sampling: str, like: Tensor) -> Fl
     weight[index, index] = 1 / train_size
     weight[index, (index + 1) % batch] = max(train_size - others, 1) / (train_size * others)
     return weight.log()
+
+
+def dip(draw: Draw, *, off_diagonal: float = 10.0, diagonal: float = 5.0) -> Terms:
+    r"""Disentangled inferred prior: the ELBO, with the covariance of the posterior means pressed towards I.
+
+    .. math:: D + \mathrm{KL} + \lambda_{od} \sum_{i \ne j} C_{ij}^2 + \lambda_d \sum_i (C_{ii} - 1)^2,
+              \qquad C = \mathrm{Cov}_x[\mu(x)]
+
+    Kumar et al. (2018), arXiv:1711.00848, eq. (6), variant I; C is the batch's, divided by its size. It acts on the
+    batch, and a batch of one has no covariance: its penalty is that of C = 0.
+
+    Args:
+        draw: of a posterior with a density.
+        off_diagonal: :math:`\lambda_{od}`.
+        diagonal: :math:`\lambda_d`.
+    """
+    centred = draw.base.loc - draw.base.loc.mean(0)
+    covariance = centred.T @ centred / len(centred)
+    variances = covariance.diagonal()
+    return Terms(
+        {"distortion": -draw.log_px.mean(0), "rate": rate(draw)},
+        {
+            "covariances": covariance.square().sum() - variances.square().sum(),
+            "variances": (variances - 1).square().sum(),
+        },
+        {"covariances": off_diagonal, "variances": diagonal},
+    )
