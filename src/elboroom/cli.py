@@ -191,7 +191,7 @@ def _report(folders: list[Path], out: Path | None) -> int:
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw z ~ N(0, sigma² I) and write what it decodes to (.png, .npz)."""
+    """Draw codes z from the prior and write what they decode to (.png, .npz)."""
 
     run: File
     """Run folder."""
@@ -200,7 +200,7 @@ class Sample:
     n: int = 64
     """How many."""
     sigma: float = 1.0
-    """Standard deviation of z."""
+    """Factor of the drawn codes: under a normal prior, z ~ N(0, sigma² I)."""
     seed: int = 0
     """Seed of z."""
     checkpoint: str = "auto"
@@ -495,7 +495,7 @@ class Screen:
         self._show(text)
 
     def _held_out(self, line: dict[str, Any]) -> None:
-        wanted = ("loss", "elbo", "active-units", "accuracy/z", "accuracy/mean")
+        wanted = ("loss", "elbo", "bound/grey-bce", "active-units", "accuracy/z", "accuracy/mean")
         terms = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k in wanted)
         self._show(f"epoch {line['epoch']} {line['split']}:  {terms}")
 

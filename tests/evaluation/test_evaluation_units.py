@@ -10,6 +10,7 @@ from oracles.small_data import data_of, run_of
 from torch import nn
 
 from elboroom import build
+from elboroom.config import run_from
 from elboroom.evaluation import monitor
 from elboroom.evaluation.codes import accuracy, active_units, code_scores, codes
 from elboroom.evaluation.likelihood import bound, bound_scores, evidence, nll_scores
@@ -147,6 +148,26 @@ def test_scores_of_a_bound_are_called_what_they_are(likelihood, offset):
     assert scores[name].value == pytest.approx(total, rel=1e-12)
     assert scores["rate"].protocol.estimator == "closed form"
     assert scores["distortion"].protocol.samples == 10
+
+
+def test_a_sampled_rate_says_how_many_samples():
+    config = run_from({"data": {"name": "digits"}, "model": {"posterior": {"latent": 2}, "prior": {"kind": "mixture"}}})
+    model, seen = build.model(config, (4,), "binary").eval(), view(data_of(torch.rand(5, 4).round()))
+    scores = {s.name: s for s in bound_scores(run_of(config, model, (4,)), seen, bound(model, seen))}
+    assert (scores["rate"].protocol.estimator, scores["rate"].protocol.samples) == ("posterior samples", 10)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "name", "offset"),
+    [("squared-error", "elbo", -0.5 * 4 * math.log(math.pi)), ("grey-bce", "bound/grey-bce", 0.0)],
+)
+def test_the_monitor_calls_bounds_what_they_are(likelihood, name, offset):
+    config = small_run(likelihood=likelihood)
+    model = build.model(config, (4,), "binary").eval()
+    with torch.no_grad():
+        line = monitor(data_of(torch.rand(5, 4).round()), elbo, batch=5)(model, None)
+    assert {"elbo", "bound/grey-bce"} & set(line) == {name}
+    assert line[name] == pytest.approx(offset - line["loss"], rel=1e-6)
 
 
 def test_nll_is_minus_the_bound_and_says_how_many_samples():

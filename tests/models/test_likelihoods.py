@@ -64,6 +64,8 @@ def test_the_constant_can_be_kept():
     assert decoder.offset(SHAPE) == 0
     expected = Normal(decoder(z).mean, math.sqrt(0.5)).log_prob(x).sum((1, 2, 3))
     torch.testing.assert_close(decoder(z).log_prob(x), expected)
+    without = decoder_of("squared-error", values="unit-interval")
+    assert decoder.name == "gaussian (variance 0.5)" != without.name  # their distortions are never ranked together
 
 
 @pytest.mark.parametrize("variance", [0.1, 1.0])

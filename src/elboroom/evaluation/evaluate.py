@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from elboroom import scores as score_files
@@ -15,7 +16,7 @@ from elboroom.evaluation.samples import pictures
 from elboroom.evaluation.views import View, view
 from elboroom.runs import Run
 from elboroom.scores import Score
-from elboroom.training.checkpoint import pack, replace_bytes, replace_text, room
+from elboroom.training.checkpoint import pack, replace_bytes, replace_text, room, unpack
 
 
 def evaluate(
@@ -49,7 +50,7 @@ def evaluate(
         examples["rate-by-dimension"] = found.rate_by_dimension
     encoded = codes(run.model, seen)
     scores += code_scores(run, seen, encoded, companion=other is None)  # other data has other classes
-    if samples and found.rate is not None and run.model.decoder.offset(run.shape) is not None:
+    if samples and has_likelihood(run):
         part = view(data, count=images)
         weighed = evidence(run.model, part, samples, progress=progress)
         scores += nll_scores(run, part, weighed, samples)
@@ -59,6 +60,11 @@ def evaluate(
     with room(run.evaluation, "evaluate again"):
         _write(run, seen, scores, examples, encoded, keep=other is None)
     return scores
+
+
+def has_likelihood(run: Run) -> bool:
+    """Whether log p(x) can be estimated: a posterior with a density, and a likelihood that is one."""
+    return run.config.model.posterior.kind != "point" and run.model.decoder.offset(run.shape) is not None
 
 
 def _compatible(run: Run, other: DataConfig) -> object:
@@ -82,7 +88,8 @@ def _write(run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor
     folder.mkdir(parents=True, exist_ok=True)
     if keep:
         replace_bytes(folder / f"codes-{seen.split}.safetensors", pack(encoded.tensors()))
-        replace_bytes(folder / "examples.safetensors", pack(examples))
+        known = _known_examples(folder, run.checkpoint_hash)
+        replace_bytes(folder / "examples.safetensors", pack(known | examples))
     if keep and len(run.shape) == 3:
         clipped = run.model.encoder.radius is not None
         replace_bytes(folder / "pictures.safetensors", pack(pictures(run.model, seen, encoded, clipped)))
@@ -92,10 +99,24 @@ def _write(run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor
 
 def _merge_into(path: Path, scores: list[Score], checkpoint: str) -> list[Score]:
     """The new scores beside the old ones of the same weights; a file that is none is replaced."""
-    try:
-        old = score_files.load(path)
-    except (FileNotFoundError, InputError):
-        old = []
-    everything = score_files.merge([s for s in old if s.protocol.checkpoint == checkpoint], scores)
+    everything = score_files.merge(_known_scores(path, checkpoint), scores)
     replace_text(path, score_files.dump(everything))
     return everything
+
+
+def _known_scores(path: Path, checkpoint: str) -> list[Score]:
+    """The scores of these weights in a file; none where it is absent or no such file."""
+    try:
+        return [s for s in score_files.load(path) if s.protocol.checkpoint == checkpoint]
+    except (FileNotFoundError, InputError):
+        return []
+
+
+def _known_examples(folder: Path, checkpoint: str) -> dict[str, Tensor]:
+    """The values per example behind the known scores of these weights: an evaluation without NLL keeps an older one."""
+    if not _known_scores(folder / "scores.json", checkpoint):
+        return {}
+    try:
+        return unpack((folder / "examples.safetensors").read_bytes())
+    except (FileNotFoundError, SafetensorError):
+        return {}

@@ -16,6 +16,8 @@ from elboroom.runs import Run
 from elboroom.scores import Score
 
 ELBO_SAMPLES = 10
+IMPORTANCE = "importance sampling"
+"""Estimator of the scores by importance weights, as protocols say it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def bound_scores(run: Run, seen: View, found: Bound, samples: int = ELBO_SAMPLES
     scores = [mean_score("distortion", found.distortion, "nats", "lower", held)]
     if found.rate is None:
         return scores
-    closed = protocol(run, seen, estimator="closed form" if found.rate_by_dimension is not None else "samples")
+    closed = held if found.rate_by_dimension is None else protocol(run, seen, estimator="closed form")
     scores.append(mean_score("rate", found.rate, "nats", "", closed))
     offset = run.model.decoder.offset(run.shape)
     total = -(found.distortion + found.rate)
@@ -87,7 +89,7 @@ def nll_scores(run: Run, seen: View, found: Evidence, samples: int) -> list[Scor
 
     Of a posterior that does not cover the prior the bound is named what it is: no number of samples brings log p(x).
     """
-    held = protocol(run, seen, estimator="importance sampling", samples=samples)
+    held = protocol(run, seen, estimator=IMPORTANCE, samples=samples)
     values, effective = found.bound + run.density_offset(), found.effective_samples
     if not run.model.encoder.covers:
         return [mean_score("bound/importance", values, "nats", "higher", held)]

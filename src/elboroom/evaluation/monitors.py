@@ -45,7 +45,8 @@ def monitor(
         line: dict[str, Any] = {"split": split, "examples": seen.count}
         line |= {name: (total / seen.count).item() for name, total in sums.items()}
         if "rate" in line:
-            line["elbo"] = -(line["distortion"] + line["rate"])
+            offset, total = model.decoder.offset(data.shape), -(line["distortion"] + line["rate"])
+            line |= {"bound/grey-bce": total} if offset is None else {"elbo": total + offset}
         line["active-units"] = active_units(torch.cat(means))
         if companion is not None:
             line |= {f"accuracy/{k}": 100 * torch.cat(v).mean().item() for k, v in right.items()}

@@ -98,8 +98,6 @@ class GaussianLikelihood(Likelihood):
 class SquaredErrorLikelihood(Likelihood):
     """Sum of squares: the Gaussian of variance 1/2, its constant dropped unless asked for."""
 
-    name = "squared error (gaussian, variance 0.5)"
-
     def __init__(
         self,
         network: nn.Module,
@@ -110,6 +108,11 @@ class SquaredErrorLikelihood(Likelihood):
     ) -> None:
         super().__init__(network, shape)
         self.constant, self.squash = constant, squashes(mean, values)
+
+    @property
+    def name(self) -> str:
+        """With its constant it is that Gaussian, whose distortions are ``-offset`` larger: never on one scale."""
+        return "gaussian (variance 0.5)" if self.constant else "squared error (gaussian, variance 0.5)"
 
     def offset(self, shape: tuple[int, ...]) -> float | None:
         """The dropped constant, -(dimensions / 2) ln π: 448.7 nats for a 28x28 image."""
