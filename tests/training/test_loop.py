@@ -107,6 +107,17 @@ def test_killed_after_its_last_checkpoint_a_run_is_done_at_once(tmp_path, traine
     assert runs.load(trained).checkpoint_hash == before
 
 
+def test_a_lost_pointer_loses_no_training(tmp_path, trained):
+    """Killed between a checkpoint and its pointer, or without the file `last`, a run goes on from the newest."""
+    before = runs.load(trained).checkpoint_hash
+    (trained / "checkpoints" / "last").unlink()
+    runs.write_state(trained, "running", step=4)
+    log = (trained / "timing.jsonl").read_text()
+    execute(runs.load(trained, checkpoint="step-4").config, trained, resume=True)
+    assert runs.load(trained, checkpoint="last").checkpoint_hash == before
+    assert (trained / "timing.jsonl").read_text() == log  # not a step was trained again
+
+
 def test_resume_of_a_done_run_is_refused(trained):
     with pytest.raises(InputError, match="already done"):
         check_resumable(trained)

@@ -141,6 +141,12 @@ class Store:
             )
         return int(text.removeprefix("step-"))
 
+    def latest(self) -> int | None:
+        """The step that ``last`` names; where nothing is named (a kill between the first checkpoint and its pointer, a
+        lost file), that of the newest checkpoint, which is whole because it was renamed into place."""
+        named = self.pointer("last")
+        return max(self.steps(), default=None) if named is None else named
+
     def point(self, name: str, step: int) -> None:
         """Let ``last`` or ``best`` name a checkpoint."""
         if self.pointer(name) != step:

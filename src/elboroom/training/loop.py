@@ -344,7 +344,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Take up the last checkpoint; InputError where there is none, or it belongs to another configuration."""
-        step = self.store.pointer("last")
+        step = self.store.latest()
         if step is None:  # killed before the first checkpoint: start anew
             self.journal.cut_back(0)
             return
@@ -357,6 +357,7 @@ class Trainer:
         self._restore(checkpoint)
         for orphan in [s for s in self.store.steps() if s > step]:
             self.store.remove(orphan)
+        self.store.point("last", step)
         self.journal.cut_back(step)
         self._tidy()
 
