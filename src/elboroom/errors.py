@@ -15,7 +15,7 @@ class Diverged(ArithmeticError):
     """A training run whose loss or weights stopped being finite numbers, or ran away; a result, not a crash."""
 
     def __init__(self, step: int, term: str, why: str = "is not finite") -> None:
-        self.step, self.term = step, term
+        self.step, self.term, self.why = step, term, why
         super().__init__(f"diverged at step {step:,}: {term} {why}")
 
 

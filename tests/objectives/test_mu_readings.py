@@ -105,6 +105,7 @@ def test_a_run_that_runs_away_ends_as_diverged(tmp_path):
         execute(small({"reading": "A1", "allow_unbounded": True}), tmp_path / "run")
     state = json.loads((tmp_path / "run" / "state.json").read_text())
     assert (state["status"], state["term"]) == ("diverged", "log-variance runaway")
+    assert state["why"] == "(its mean fell below -20)"
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     train = [line["log-variance"] for line in logged if line.get("split") == "train"]
     assert train[0] > train[-1] > -20  # it was seen to fall, and stopped before the next line

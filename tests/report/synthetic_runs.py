@@ -218,7 +218,7 @@ def write_demo(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Path:
     gaussian = config(model={"likelihood": {"kind": "gaussian"}}, data={"name": "digits"})
     other = scores_like(50.0, likelihood="gaussian, variance 1", binarization="none")
     write_run(folder / "gaussian/seed-0", gaussian, scores=other, labels=False, latent=2)
-    diverged = {"status": "diverged", "term": "rate", "step": 47, "epoch": 3}
+    diverged = {"status": "diverged", "term": "rate", "at": 47, "step": 52, "epoch": 3}
     write_run(folder / "hot/seed-0", config(), state=diverged, evaluated=False)
     variants = [("vae", {"seed": s}, "done") for s in seeds]
     rest = [

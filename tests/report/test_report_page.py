@@ -184,6 +184,13 @@ def test_one_latent_dimension_and_an_autoencoder(tmp_path):
     assert "this model has no prior" in text(report([run]).read_text())
 
 
+def test_captions_name_the_prior_that_was_drawn_from(tmp_path):
+    run = write_run(tmp_path / "run", config(model={"prior": {"kind": "mixture"}}))
+    seen = text(report([run]).read_text())
+    assert "draws from the mixture prior" in seen
+    assert "the prior N(0, 1)" not in seen
+
+
 @pytest.mark.parametrize(("make", "told"), [(True, "neither a run nor a study"), (False, "no such folder")])
 def test_a_folder_that_is_neither_is_refused(tmp_path, make, told):
     folder = tmp_path / "photos"

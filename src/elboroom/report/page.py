@@ -172,7 +172,8 @@ def about(run: RunFolder) -> str:
         return ""
     objective = run.config.objective
     if run.is_point:
-        return "reconstruction alone, point code: no likelihood"
+        what = "reconstruction alone" if _has_no_prior(run) else objective.kind
+        return f"{what}, point code: no likelihood"
     beta = objective.effective_beta
     weight = "no effective β" if beta is None else f"β = {beta:g}"
     clip = getattr(run.config.model.posterior, "clip", None)
@@ -194,9 +195,11 @@ def warnings(run: RunFolder) -> list[str]:
         step, epoch = (run.metrics[-1].get(k) for k in ("step", "epoch"))
     epochs = run.config.training.epochs if run.config else None
     at = f" at step {step:,}" if isinstance(step, int) else ""
+    died, why = run.state.get("at", step), run.state.get("why") or "is not finite"
+    death = f"diverged at step {died:,}" if isinstance(died, int) else "diverged"
     after = f" after epoch {epoch} of {epochs}" if epoch is not None and epochs else at
     told = {
-        "diverged": f"diverged{at}: {run.state.get('term') or 'the loss'} is not finite",
+        "diverged": f"{death}: {run.state.get('term') or 'the loss'} {why}",
         "stopped": f"stopped{after}; `elboroom resume` goes on",
         "running": f"still running{after}",
         "failed": f"failed: {run.error or 'no reason is recorded'}",
@@ -330,7 +333,7 @@ def history(run: RunFolder) -> list[dict[str, Any]]:
     """The rows of `metrics.jsonl`; where a run diverged, a last one that says so."""
     if run.status != "diverged" or not run.metrics:
         return run.metrics
-    last = {"split": "train", "step": run.state.get("step", 0), "loss": float("nan")}
+    last = {"split": "train", "step": run.state.get("at", run.state.get("step", 0)), "loss": float("nan")}
     return [*run.metrics, {**last, str(run.state.get("term") or "loss"): float("nan")}]
 
 
@@ -418,11 +421,11 @@ def pictures(run: RunFolder) -> Iterator[Picture]:
     shown, codes, examples = run.tensors("pictures"), run.tensors("codes-test"), run.tensors("examples")
     rates = examples.get("rate-by-dimension")
     yield from _reconstructions(shown)
-    yield from _samples(shown, run.is_point)
-    yield from _manifold(shown)
+    yield from _samples(shown, run)
+    yield from _manifold(shown, run)
     yield from _latent(codes)
     yield from _rates(rates)
-    yield from _histograms(codes, run.is_point)
+    yield from _histograms(codes, run)
     yield from _traversals(shown, rates)
     yield from _interpolations(shown)
 
@@ -442,30 +445,49 @@ def _reconstructions(shown: dict[str, np.ndarray]) -> Iterator[Picture]:
         yield _picture("reconstructions", figures.pairs(originals, again), "Test images and reconstructions", caption)
 
 
-def _samples(shown: dict[str, np.ndarray], is_point: bool) -> Iterator[Picture]:
+def _has_no_prior(run: RunFolder) -> bool:
+    """A plain autoencoder, whose codes nothing draws to a prior; an MMD would."""
+    return run.is_point and run.config.objective.kind == "reconstruction"
+
+
+def _prior(run: RunFolder) -> str:
+    return run.config.model.prior.kind if run.config else "normal"
+
+
+def _samples(shown: dict[str, np.ndarray], run: RunFolder) -> Iterator[Picture]:
     """σ = 1 first, then the fitted density, then wider draws."""
     names = [n for n in shown if n.startswith("samples-") and _is_images(shown[n], 4)]
     for name in sorted(names, key=lambda n: (n != "samples-1", n != "samples-fitted", len(n), n)):
-        scale = name.removeprefix("samples-")
-        caption = f"Samples: decoded z ~ N(0,\u00a0{scale}²\u00a0I)."
-        if scale == "1":
-            source = (
-                "z ~ N(0,\u00a0I), though this model has no prior"
-                if is_point
-                else "draws from the prior, z ~ N(0,\u00a0I)"
-            )
-            caption = f"Samples: decoded {source}."
-        if scale == "fitted":
-            caption = "Samples: z from a Gaussian fitted to the test codes, fair to codes that do not follow the prior."
+        caption = f"Samples: {_law(name.removeprefix('samples-'), run)}."
         yield _picture(name, figures.grid(shown[name], width=470), caption.rstrip("."), caption)
 
 
-def _manifold(shown: dict[str, np.ndarray]) -> Iterator[Picture]:
+def _law(scale: str, run: RunFolder) -> str:
+    """Where the codes of samples come from, in words."""
+    if scale == "fitted":
+        return "z from a Gaussian fitted to the test codes, fair to codes that do not follow the prior"
+    factor = f"{scale}²\u00a0" if scale != "1" else ""
+    normal = f"z ~ N(0,\u00a0{factor}I)"
+    if _prior(run) != "normal":
+        return f"decoded draws from the {_prior(run)} prior" + f", times {scale}" * (scale != "1")
+    if _has_no_prior(run):
+        return f"decoded {normal}, though this model has no prior"
+    return f"decoded draws from the prior, {normal}" if scale == "1" else f"decoded {normal}"
+
+
+def _manifold(shown: dict[str, np.ndarray], run: RunFolder) -> Iterator[Picture]:
     manifold = shown.get("manifold")
     if _is_images(manifold, 5):
-        caption = "Manifold: decoded grid of equally spaced quantiles of the prior in the two latent dimensions."
+        law = "a Gaussian fitted to each dimension of the codes" if _follows_codes(run) else "the prior"
+        caption = f"Manifold: decoded grid of equally spaced quantiles of {law} in the two latent dimensions."
         figure = figures.rows(manifold, width=760, gap=0 if manifold.shape[-1] > 12 else 1)
         yield _picture("manifold", figure, "Decoded grid over the two latent dimensions", caption)
+
+
+def _follows_codes(run: RunFolder) -> bool:
+    """Whether the codes lay the manifold's grid: they do not follow the prior, or its quantiles are not known."""
+    clipped = run.config is not None and run.config.model.posterior.clip is not None
+    return run.is_point or clipped or _prior(run) in ("mixture", "vamp")
 
 
 def _latent(codes: dict[str, np.ndarray]) -> Iterator[Picture]:
@@ -493,12 +515,14 @@ def _latent(codes: dict[str, np.ndarray]) -> Iterator[Picture]:
     yield _picture("latent", figure, "Scatter plot of test codes", caption)
 
 
-def _histograms(codes: dict[str, np.ndarray], is_point: bool) -> Iterator[Picture]:
+def _histograms(codes: dict[str, np.ndarray], run: RunFolder) -> Iterator[Picture]:
     z = codes.get("z")
     if z is None or z.ndim != 2 or not z.size:
         return
     first = f" (the first {SHOWN} of {z.shape[1]})" if z.shape[1] > SHOWN else ""
-    prior = "N(0, 1), for scale: this model has no prior" if is_point else "the prior N(0, 1)"
+    prior = "the prior N(0, 1)" if _prior(run) == "normal" else f"N(0, 1), for scale: the prior is {_prior(run)}"
+    if _has_no_prior(run):
+        prior = "N(0, 1), for scale: this model has no prior"
     caption = f"Codes by dimension{first}: z over the test data; line: {prior}."
     yield _picture("histograms", figures.histograms(z, SHOWN), "Histograms of the codes by dimension", caption)
 

@@ -81,7 +81,7 @@ def _train(trainer: Trainer, folder: Path) -> None:
         raise
     except Diverged as error:
         kept = trainer.store.pointer("last")
-        state("diverged", term=error.term, at=error.step, kept=kept)
+        state("diverged", term=error.term, why=error.why, at=error.step, kept=kept)
         error.add_note("No checkpoint was saved before that" if kept is None else f"Checkpoint step-{kept} is kept")
         raise
     state("done")
@@ -91,9 +91,10 @@ def _runtime(training: Training, resumed: Path | None) -> Runtime:
     """The machine as the run wants it; a resumed run keeps what its sums depend on: number of threads, precision."""
     threads, before = training.threads, None
     if resumed is not None:
-        step = Store(resumed / "checkpoints").pointer("last")
+        store = Store(resumed / "checkpoints")
+        step = store.latest()
         if step is not None:
-            threads = threads or Store(resumed / "checkpoints").load(step, only=()).values["threads"]
+            threads = threads or store.load(step, only=()).values["threads"]
             before = runs.read_environment(resumed).get("precision")
     return start(training.device, threads, training.precision, training.deterministic, before)
 
@@ -123,5 +124,6 @@ def extend(folder: Path, config: RunConfig, options: list[str]) -> RunConfig:
             f"{folder}: what is trained already depends on these options. Only training's {', '.join(EXTENDABLE)} can "
             "change when a run goes on; train another run for the rest."
         )
-    replace_text(folder / "config.yaml", to_yaml(changed))
+    with runs.locked(folder):
+        replace_text(folder / "config.yaml", to_yaml(changed))
     return changed
