@@ -6,13 +6,16 @@ import signal
 import sys
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from elboroom import cli, runs
+from elboroom import cli, runs, scores
 from elboroom.config.files import parse_yaml
 from elboroom.config.study import Study
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.report import report
 from elboroom.studies import study as studies
+from elboroom.studies.results import collect
 
 TEXT = """
 name: small
@@ -98,7 +101,7 @@ def test_stopped_while_evaluating(study, tmp_path, monkeypatch):
     assert sum("evaluating" in line for line in go(study, tmp_path)) == 4
 
 
-def test_changed_weights_are_scored_anew(study, tmp_path):
+def test_trap_11_6_changed_weights_are_scored_anew(study, tmp_path):
     go(study, tmp_path)
     scores = tmp_path / "vae" / "seed-0" / "scores.json"
     run = runs.load(scores.parent)
@@ -140,7 +143,8 @@ def test_diverged_variant_is_a_result(study, tmp_path):
     assert any("the study goes on" in line for line in said)
     assert go(Study(**bad), tmp_path) == []  # and is not tried again
     assert written(tmp_path) == rows
-    assert "diverged" in report([tmp_path]).read_text()
+    state = runs.read_state(tmp_path / "beta" / "seed-0")
+    assert f"diverged at step {state['at']:,}: {state['term']} {state['why']}" in report([tmp_path]).read_text()
 
 
 def test_failing_run_does_not_end_the_study(study, tmp_path, monkeypatch):
@@ -171,6 +175,59 @@ def test_plan_has_the_precedence_that_it_says(study, tmp_path):
     assert [(p.variant, p.axes) for p in planned] == [("vae", {"seed": 0}), ("beta", {"seed": 0})]
     assert {p.config.training.epochs for p in planned} == {7}
     assert [p.config.objective.beta for p in planned] == [1.0, 4.0]
+
+
+def test_an_option_that_names_an_axis_leaves_it_that_value(study, tmp_path):
+    """A folder says with which seed its run was made."""
+    planned = studies.plan(study, tmp_path, options=("--seed", "3"))
+    assert [(p.axes, p.config.seed, p.folder.name) for p in planned] == [({"seed": 3}, 3, "seed-3")] * 2
+
+
+def test_a_scale_changes_what_it_may_and_nothing_else():
+    published = "{published: [{where: {variant: vae}, elbo: -1}]}"
+    small = Study(**parse_yaml(TEXT.replace("{axes: {seed: [0]}}", published), "here"))
+    assert studies.scaled(small, "smoke").published == [{"where": {"variant": "vae"}, "elbo": -1}]
+    with pytest.raises(ValueError, match=r"unknown key of scale 'smoke' 'axis'.*Did you mean 'axes'"):
+        Study(**parse_yaml(TEXT.replace("{axes: {seed: [0]}}", "{axis: {seed: [0]}}"), "here"))
+
+
+@pytest.mark.parametrize(("samples", "images", "anew"), [(2, 4, 0), (3, 4, 4), (2, None, 4), (None, None, 0)])
+def test_scores_under_another_protocol_are_not_those_asked_for(study, tmp_path, samples, images, anew):
+    go(study, tmp_path)
+    said = []
+    planned = studies.plan(study, tmp_path)
+    studies.carry_out(study, tmp_path, planned, samples=samples, images=images, say=said.append)
+    assert sum("evaluating" in line for line in said) == len(said) == anew
+
+
+def test_results_are_kept_whole_or_as_they_were(study, tmp_path):
+    go(study, tmp_path / "s")
+    page = report([tmp_path / "s"])
+    ledger = collect(tmp_path / "s", tmp_path / "kept", page, "typed")
+    assert json.loads((tmp_path / "kept" / "ledger.json").read_text()) == ledger
+    assert [(r["axes"]["seed"], bool(r["weights"])) for r in ledger["runs"]] == [(0, True), (1, False)] * 2
+    row = ledger["runs"][0]
+    assert {"commit", "machine", "data", "seconds", "checkpoint"} <= set(row)
+    values = load_file(tmp_path / "kept" / row["folder"] / "examples.safetensors")
+    assert {v.dtype for v in values.values()} == {torch.float32}
+    assert (tmp_path / "kept" / row["folder"] / "weights.safetensors").exists()
+    before = {p: p.read_bytes() for p in (tmp_path / "kept").rglob("*") if p.is_file()}
+    (tmp_path / "s" / "beta" / "seed-1" / "checkpoints" / "best").write_text("?")
+    with pytest.raises(InputError):
+        collect(tmp_path / "s", tmp_path / "kept", page, "typed again")
+    assert {p: p.read_bytes() for p in (tmp_path / "kept").rglob("*") if p.is_file()} == before
+    assert {p.name for p in tmp_path.iterdir()} == {"s", "kept"}
+
+
+def test_an_evaluation_without_nll_keeps_the_older_one(study, tmp_path):
+    go(study, tmp_path)
+    run = runs.load(tmp_path / "vae" / "seed-0")
+    path = run.evaluation / "examples.safetensors"
+    before = load_file(path)
+    studies.evaluate(run, samples=None)
+    assert load_file(path).keys() == before.keys()
+    assert torch.equal(load_file(path)["nll"], before["nll"])
+    assert "nll" in {s.name for s in scores.load(run.folder / "scores.json")}
 
 
 def test_two_processes_do_not_share_a_study(study, tmp_path):

@@ -280,6 +280,7 @@ class OptimalGaussian:
 
     builds: ClassVar[str] = "elboroom.models.likelihoods:OptimalGaussianLikelihood"
     takes: ClassVar[tuple[str, ...]] = ("unit-interval", "binary", "real")
+    unsliced: ClassVar[str] = "its variance is that of the whole batch, which no slice has"
     refuses: No = {
         ("objective", "importance-weighted"): "its variance is the one that is best for the ELBO; choose "
         "'gaussian-learned'.",

@@ -38,6 +38,9 @@ class Run:
         why = getattr(self.objective, "uncompiled", None)
         if self.training.compile and why:
             raise ValueError(f"objective '{self.objective.kind}': {why}; set --training.compile false.")
+        why = getattr(self.model.likelihood, "unsliced", None)
+        if self.training.decoder_slices > 1 and why:
+            raise ValueError(f"likelihood '{self.model.likelihood.kind}': {why}; set --training.decoder_slices 1.")
         return self
 
     @property

@@ -7,6 +7,10 @@ from pydantic import Field, model_validator
 
 from elboroom.config.base import Positive, settings
 from elboroom.config.run import Name
+from elboroom.errors import unknown
+
+SCALED = ("base", "axes", "metrics", "published")
+"""What a scale may change of a study."""
 
 
 @settings
@@ -50,4 +54,11 @@ class Study:
     def _variants(self) -> "Study":
         if not self.variants:
             raise ValueError("a study needs at least one variant.")
+        return self
+
+    @model_validator(mode="after")
+    def _scales(self) -> "Study":
+        for name, change in self.scales.items():
+            for key in set(change) - set(SCALED):
+                raise unknown(f"key of scale '{name}'", key, SCALED)
         return self

@@ -31,17 +31,28 @@ def collect(study: Path, out: Path, page: Path, command: str) -> dict[str, Any]:
         The ledger, also written as ledger.json: per run its command, seed, commit, machine, data hashes and seconds.
     """
     content = _read(study)
-    if (out / "ledger.json").exists():
-        shutil.rmtree(out)
-    elif out.exists() and any(out.iterdir()):
+    if out.exists() and not (out / "ledger.json").exists() and any(out.iterdir()):
         raise InputError(f"{out}: holds something else than results. Choose another folder (--out).")
-    out.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        ledger = _gather(study, aside, page, command, content)
+        shutil.rmtree(out, ignore_errors=True)
+        aside.rename(out)
+    finally:  # whatever went wrong, the older version stands
+        shutil.rmtree(aside, ignore_errors=True)
+    return ledger
+
+
+def _gather(study: Path, out: Path, page: Path, command: str, content: dict[str, Any]) -> dict[str, Any]:
+    """All that is kept, in a new folder; the ledger."""
+    out.mkdir(parents=True)
     first = min(run["axes"].get("seed", 0) for run in content["runs"])
     rows = [_keep(study, out, run, weights=run["axes"].get("seed", 0) == first) for run in content["runs"]]
     for name in ("study.json", "study.yaml"):
         shutil.copyfile(study / name, out / name)
     shutil.copyfile(page, out / "report.html")
-    shutil.copytree(study / "figures", out / "figures", dirs_exist_ok=True)
+    shutil.copytree(study / "figures", out / "figures")
     ledger = {"format": FORMAT, "study": content["name"], "command": command, "written": _today(), "runs": rows}
     replace_text(out / "ledger.json", json.dumps(ledger, indent=1) + "\n")
     return ledger

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -16,11 +17,12 @@ from elboroom.config import Study, load_run, load_study
 from elboroom.config.files import apply_options, merged, nested, run_from, study_from, to_yaml
 from elboroom.config.run import to_dict
 from elboroom.errors import Diverged, InputError, Stopped, unknown
-from elboroom.evaluation import evaluate
+from elboroom.evaluation import IMPORTANCE, evaluate, has_likelihood
 from elboroom.studies.execute import Report, execute
 from elboroom.training.checkpoint import replace_text, room
 
 FORMAT = 1
+MISSING = object()
 
 
 @dataclass
@@ -53,7 +55,7 @@ def find(name: str) -> Study:
 
 
 def scaled(study: Study, scale: str | None) -> Study:
-    """The study at one of its scales: base, axes and metrics as the scale changes them."""
+    """The study at one of its scales: base, axes, metrics and published numbers as the scale changes them."""
     if scale is None:
         return study
     if scale not in study.scales:
@@ -62,15 +64,16 @@ def scaled(study: Study, scale: str | None) -> Study:
     content = to_dict(study) | {"base": merged(study.base, change.get("base", {})), "scales": {}}
     content["axes"] = {**study.axes, **change.get("axes", {})}
     content["metrics"] = merged(content["metrics"], change.get("metrics", {}))
+    content["published"] = change.get("published", study.published)
     return study_from(content, f"study '{study.name}', scale '{scale}'")
 
 
 def plan(study: Study, out: Path, *, options: tuple[str, ...] = ()) -> list[Planned]:
     """Every run of the grid, validated. Precedence: base (with its scale), variant, axis, command line."""
-    planned = []
+    planned, axes = [], _fixed(study.axes, options)
     for variant, change in study.variants.items():
-        for values in itertools.product(*study.axes.values()):
-            point = dict(zip(study.axes, values, strict=True))
+        for values in itertools.product(*axes.values()):
+            point = dict(zip(axes, values, strict=True))
             content = {"name": variant, **merged(study.base, change)}
             for axis, value in point.items():
                 content = merged(content, nested(axis, value))
@@ -78,6 +81,18 @@ def plan(study: Study, out: Path, *, options: tuple[str, ...] = ()) -> list[Plan
             planned.append(Planned(variant, point, config, _folder(out, variant, point)))
     _apart(study, planned)
     return planned
+
+
+def _fixed(axes: dict[str, list[Any]], options: tuple[str, ...]) -> dict[str, list[Any]]:
+    """The axes, where an option that names one leaves it that value alone: a folder says what its run was made with."""
+    result, asked = dict(axes), apply_options({}, options)
+    for axis in axes:
+        value: Any = asked
+        for part in axis.split("."):
+            value = value.get(part, MISSING) if isinstance(value, dict) else MISSING
+        if value is not MISSING:
+            result[axis] = [value]
+    return result
 
 
 def _apart(study: Study, planned: list[Planned]) -> None:
@@ -113,7 +128,7 @@ def look(run: Planned) -> None:
     state = runs.read_state(run.folder)
     run.status = state["status"]
     if run.status == "diverged":
-        run.error = str(Diverged(state.get("at", 0), state.get("term", "loss")))
+        run.error = str(Diverged(state.get("at", 0), state.get("term", "loss"), state.get("why", "is not finite")))
 
 
 def carry_out(
@@ -166,7 +181,7 @@ def _one(
             run.status = "stopped"
             execute(run.config, run.folder, resume=resume, stop=stop, report=report(run), say=say)
             run.status = "done"
-        if run.status == "done" and not _scored(opened := runs.load(run.folder, trust=True)):
+        if run.status == "done" and not _scored(opened := runs.load(run.folder, trust=True), samples, images):
             say(f"{label}: evaluating")
             evaluate(opened, samples=samples, images=images, progress=lambda done, total: _unless_stopped(stop))
     except Diverged as error:
@@ -177,12 +192,19 @@ def _one(
         say(f"{label}: failed: {error}; the study goes on")
 
 
-def _scored(run: runs.Run) -> bool:
-    """Whether scores.json holds scores of the weights that are there now."""
+def _scored(run: runs.Run, samples: int | None, images: int | None) -> bool:
+    """Whether scores.json holds what is asked for, of the run's own data and of the weights that are there now."""
     try:
-        return any(s.protocol.checkpoint == run.checkpoint_hash for s in scores.load(run.folder / "scores.json"))
+        found = scores.load(run.folder / "scores.json")
     except (FileNotFoundError, InputError):
         return False
+    mine = (run.checkpoint_hash, run.config.data.title)
+    found = [s for s in found if (s.protocol.checkpoint, s.protocol.data) == mine]
+    if not found or samples is None:
+        return bool(found)
+    count = min(images or math.inf, max(s.examples for s in found))
+    weighed = {(s.protocol.samples, s.examples) for s in found if s.protocol.estimator == IMPORTANCE}
+    return (samples, count) in weighed or not has_likelihood(run)
 
 
 def record(study: Study, out: Path, planned: list[Planned]) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from elboroom import runs
 from elboroom.config import Run as RunConfig
+from elboroom.config import load_run
 from elboroom.data import Data
 from elboroom.errors import InputError
 from elboroom.models import VAE
@@ -16,14 +17,17 @@ from elboroom.numerics import Randomness
 def first_weights(config: RunConfig, model: VAE, data: Data) -> None:
     """Weights from another run, or fitted to the first images, where the configuration says so."""
     if config.init_from is not None:
-        take_weights(model, Path(config.init_from))
+        take_weights(model, Path(config.init_from), config.foreign)
     elif config.training.init == "data-dependent":
         fit_to_images(model, data, config.training.init_images, config.seed)
 
 
-def take_weights(model: VAE, folder: Path) -> None:
-    """The weights that another run would be evaluated with; InputError where its model is another one."""
-    other = runs.load(folder, trust=True)
+def take_weights(model: VAE, folder: Path, trusted: list[str]) -> None:
+    """The weights that another run would be evaluated with; InputError where its model is another one.
+
+    Of the user's own parts only those of this run, ``trusted``, are imported: opening a folder is no leave to run code.
+    """
+    other = runs.load(folder, trust=_names_only(folder, trusted))
     try:
         model.load_state_dict(other.model.state_dict())
     except RuntimeError as error:
@@ -31,6 +35,11 @@ def take_weights(model: VAE, folder: Path) -> None:
         raise InputError(
             f"{folder}: its model is not this run's ({reason}). Set the same model, or leave init_from out."
         ) from None
+
+
+def _names_only(folder: Path, trusted: list[str]) -> bool:
+    path = folder / "config.yaml"
+    return path.exists() and set(load_run(path).foreign) <= set(trusted)
 
 
 def fit_to_images(model: VAE, data: Data, images: int, seed: int) -> None:
