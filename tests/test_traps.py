@@ -1,11 +1,12 @@
 """The traps of SPEC sections 9 and 11, each by its number; a name 11_x is a line of section 11.
 
 Here: 1, 2, 3, 4, 5, 12, 18, 19, 20, 22, 25, 26, 27, 28, 11.1, 11.3, 11.4, 11.5, 11.10, 11.11.
-Elsewhere: 11.6 and 11.9 (stale codes, number of threads) with the run folder and the resumption of training;
-33 (Adagrad), 34 and 11.7 (weight prior), 35 (HMC) once those parts exist.
-Not applicable yet, since the part does not exist: 6 (thresholded codes), 7-11 and 24 (pairwise divergences),
-13-15 (masked networks), 16-17 and 11.12 (flows), 21 (free bits), 23 (several processes), 29-32, 11.2 and 11.14 (probes,
-clusters, confidence), 36-37 and 11.13 (discretized logistic, PixelCNN), 11.8 (pairwise KL).
+Beside their parts, under the same names: 7, 8, 9, 10, 12, 24, 11.8 (objectives/test_pairwise.py), 11 with pairs
+(distributions/test_divergences.py), 21 (objectives/test_limits.py), 15, 23, 33, 34, 11.7 (training/test_beginnings.py),
+11.6 (studies/test_study.py), 11.9 (training/test_runtime.py), 11.13 (distributions/test_grey_levels.py).
+Not applicable yet, since the part does not exist: 6 (thresholded codes), 13-14 (masked networks), 16-17 and 11.12
+(flows), 29-32, 11.2 and 11.14 (probes, clusters, confidence), 35 (HMC), 36-37 (PixelCNN++), and of 15, 23 and 11.11
+what concerns several processes.
 """
 
 import math

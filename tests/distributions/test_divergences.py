@@ -140,7 +140,7 @@ def base_of(family: str, batch: int = 5, latent: int = 3) -> tuple[Base, torch.d
 
 
 @pytest.mark.parametrize("family", PAIRS)
-def test_pairs_are_ordered(family):
+def test_trap_11_pairs_are_ordered(family):
     """Entry [i, j] is KL(q_i || q_j): single entries, since totals do not see a transposed matrix (SPEC 9.11)."""
     base, q = base_of(family)
     found = pairwise_kl(base)

@@ -94,7 +94,7 @@ def test_masses_sum_to_one(loc, log_scale, levels):
 
 
 @pytest.mark.parametrize(("loc", "log_scale"), EXTREMES)
-def test_masses_are_finite_in_float32_and_agree_with_float64(loc, log_scale):
+def test_trap_11_13_masses_are_finite_in_float32_and_agree_with_float64(loc, log_scale):
     narrow = DiscretizedLogisticPixels(torch.tensor([loc]), torch.tensor([log_scale]), 1).log_prob(
         LEVELS[:, None].float()
     )

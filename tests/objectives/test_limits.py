@@ -38,7 +38,7 @@ def rate() -> Tensor:
         ({"nats": 1.5, "per": "dimension", "beta": 3.0}, 8.5, [0, 3, 0, 0]),
     ],
 )
-def test_free_bits_by_hand(rate, options, limited, pressed):
+def test_trap_21_free_bits_by_hand(rate, options, limited, pressed):
     terms = free_bits(draw_of(rate), **options)
     assert terms.batch["free-rate"].item() == pytest.approx(limited)
     assert terms.loss.item() == pytest.approx(10 + options.get("beta", 1.0) * limited)
@@ -48,7 +48,7 @@ def test_free_bits_by_hand(rate, options, limited, pressed):
     torch.testing.assert_close(terms.bound, -10 - rate.sum(-1))
 
 
-def test_the_limit_is_on_the_mean_of_the_batch_not_on_each_example(rate):
+def test_trap_21_the_limit_is_on_the_mean_of_the_batch_not_on_each_example(rate):
     """Rates 4 and 8 under a limit of 5: the mean, 6, is above it, so the example below it is pressed too."""
     assert free_bits(draw_of(rate), nats=5.0).batch["free-rate"] == 6.0
 

@@ -63,7 +63,7 @@ def test_every_entry_against_a_loop_and_torchs_own():
 
 
 @pytest.mark.parametrize(("batch", "latent"), [(2, 1), (5, 3), (7, 33)])
-def test_the_statistics_against_loops(batch, latent):
+def test_trap_8_9_the_statistics_of_pairs_against_loops(batch, latent):
     loc, log_var = some(batch, latent)
     pairs = loops(loc, log_var)
     sums = [sum(row) for row in pairs]
@@ -142,7 +142,7 @@ def test_the_divergence_lies_between_0_and_k_ln_2():
     assert std < 1e-5
 
 
-def test_equal_pairs_have_a_finite_gradient():
+def test_trap_7_equal_pairs_have_a_finite_gradient():
     """A collapsed encoder: every pair is equally far, where a bare square root has the slope 1/0 (trap 7)."""
     loc, log_var = (torch.zeros(4, 2, requires_grad=True) for _ in range(2))
     mutual_divergence(draw_of(loc, log_var)).loss.backward()
@@ -150,7 +150,7 @@ def test_equal_pairs_have_a_finite_gradient():
     assert log_var.grad.isfinite().all()
 
 
-def test_two_examples_and_one():
+def test_trap_24_two_examples_and_one():
     """B = 2 has two pairs; B = 1 has none, and adds nothing."""
     loc, log_var = some(2, 3)
     pairs = [sum(row) for row in loops(loc, log_var)]
@@ -173,7 +173,7 @@ def test_theorem_1_by_quadrature():
     torch.testing.assert_close(mpd * 4 / 5, wanted, rtol=1e-6, atol=0)
 
 
-def test_float32_far_from_the_origin():
+def test_trap_11_8_float32_far_from_the_origin():
     """Means at 1,000 with spreads of 0.1, where matrix products lose every digit (trap 11.8)."""
     loc, log_var = some(20, 4)
     loc = 0.1 * loc.float() + 1000
@@ -183,7 +183,7 @@ def test_float32_far_from_the_origin():
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
 
 
-def test_log_variances_far_from_zero():
+def test_trap_12_log_variances_far_from_zero():
     """exp(v_i - v_j) is moderate where exp(v_i) alone would overflow."""
     loc, log_var = some(6, 3, dtype=torch.float32)
     near = mutual_statistics(loc, log_var, softplus=True)
@@ -240,7 +240,7 @@ def test_it_traces_as_one_graph(form):
         torch.testing.assert_close(a, b)
 
 
-def test_softplus_keeps_its_small_values():
+def test_trap_10_softplus_keeps_its_small_values():
     """At KL = 40 a softplus is 4e-18, which log(1 + exp(-40)) would round to 0 (trap 10)."""
     loc = torch.tensor([[0.0], [math.sqrt(80)]])
     found = mutual_statistics(loc, torch.zeros(2, 1), softplus=True)[1]

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from elboroom import InputError, build
 from elboroom.config import run_from, to_yaml
+from elboroom.config.files import parse_yaml
 from elboroom.networks.initialize import data_dependent_
-from elboroom.objectives import elbo
+from elboroom.objectives import elbo, mu
 from elboroom.studies.assemble import make_trainer
 from elboroom.studies.execute import check_resumable, execute, extend
 from elboroom.training.runtime import start
@@ -42,7 +44,7 @@ def test_every_optimizer_lowers_the_loss(kind, tmp_path):
     assert made.trial(26) < first
 
 
-def test_a_prior_on_the_weights_adds_its_gradient_per_image(tmp_path):
+def test_trap_34_a_prior_on_the_weights_adds_its_gradient_per_image(tmp_path):
     """SPEC 2.1: the loss per image of sum_i ELBO_i + log N(theta; 0, v) has the extra gradient theta / (N v)."""
     run = config(optimizer={"kind": "sgd", "lr": 1.0}, weight_prior=0.5)
     model = nn.Linear(3, 1, bias=False)
@@ -53,7 +55,7 @@ def test_a_prior_on_the_weights_adds_its_gradient_per_image(tmp_path):
     torch.testing.assert_close(before - model.weight, before / (1000 * 0.5))
 
 
-def test_decoupled_decay_is_no_prior():
+def test_trap_11_7_decoupled_decay_is_no_prior():
     with pytest.raises(InputError, match="no Gaussian prior"):
         config(optimizer="adamw", weight_prior=1.0)
 
@@ -91,6 +93,30 @@ def test_data_dependent_initialization_standardizes_every_layer(kind):
         torch.testing.assert_close(out.std(1), torch.ones(len(out)), atol=1e-3, rtol=0)
 
 
+def test_trap_15_the_average_starts_from_the_fitted_weights(tmp_path):
+    """Fitted to the images before the averaged copy and the optimizer are made, in evaluation mode, once."""
+    drawn = build.model(config(), (1, 8, 8), "binary")
+    made = trainer(config(init="data-dependent", average=0.9), tmp_path)
+    for first, mine, average in zip(
+        drawn.parameters(), made.model.parameters(), made.average.model.parameters(), strict=True
+    ):
+        assert torch.equal(mine, average)
+        assert not torch.equal(mine, first)
+    owned = {id(p) for group in made.optimizer.param_groups for p in group["params"]}
+    assert owned == {id(p) for p in made.model.parameters()}
+
+
+def test_optimal_variance_is_that_of_a_whole_batch():
+    with pytest.raises(InputError, match=r"whole batch, which no slice has; set --training.decoder_slices 1"):
+        run_from(
+            {
+                "data": {"name": "digits"},
+                "model": {"likelihood": "gaussian-optimal"},
+                "training": {"decoder_slices": 2},
+            }
+        )
+
+
 def test_a_unit_that_does_not_vary_is_left_alone():
     layer = nn.Linear(2, 1)
     nn.init.zeros_(layer.weight)
@@ -99,14 +125,16 @@ def test_a_unit_that_does_not_vary_is_left_alone():
 
 
 @pytest.mark.parametrize("slices", [2, 3, 7])
-def test_decoder_slices_change_no_number(slices):
+@pytest.mark.parametrize("objective", [elbo, mu])
+def test_trap_23_decoder_slices_change_no_number(objective, slices):
+    """Nor where a term acts on the whole batch."""
     run = config()
     model = build.model(run, (1, 8, 8), "binary").double()
     x, noise = (torch.rand(10, 1, 8, 8) < 0.5).double(), torch.randn(4, 10, 2, dtype=torch.float64)
     losses, gradients = [], []
     for model.slices in (1, slices):
         model.zero_grad()
-        loss = elbo(model(x, noise)).loss
+        loss = objective(model(x, noise)).loss
         loss.backward()
         losses.append(loss)
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
@@ -133,6 +161,16 @@ def test_init_from_starts_where_the_other_run_ended(tmp_path):
 
     other = load(tmp_path / "first").model.state_dict()
     assert all(torch.equal(v, other[k]) for k, v in made.model.state_dict().items())
+
+
+def test_init_from_runs_no_code_that_the_run_itself_does_not_name(tmp_path):
+    execute(config(), tmp_path / "first")
+    path = tmp_path / "first" / "config.yaml"
+    content = parse_yaml(path.read_text(), "here")
+    content["model"]["decoder"] = {"kind": "no_such_module:Net"}
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match="opening it runs that code"):
+        trainer(config(run={"init_from": str(tmp_path / "first")}), tmp_path)
 
 
 def test_init_from_another_model_is_refused(tmp_path):

@@ -87,7 +87,7 @@ def test_fallen_back_run_says_so_and_trains(tmp_path, tiny, monkeypatch):
     assert environment["notes"] == said
 
 
-def test_threads_are_recorded_and_kept(tmp_path, tiny):
+def test_trap_11_9_threads_are_recorded_and_kept(tmp_path, tiny):
     content = to_dict(tiny())
     content["training"]["threads"] = None
     config, threads = run_from(content), torch.get_num_threads()
