@@ -357,8 +357,7 @@ class Results:
         from elboroom.report import report
         from elboroom.studies.results import collect
 
-        command = self.command or f"elboroom study --out {self.study.name}"
-        ledger = collect(self.study, self.out, report([self.study]), command)
+        ledger = collect(self.study, self.out, report([self.study]), self.command)
         print(f"kept: {len(ledger['runs'])} runs in {self.out}")
         return DONE
 
