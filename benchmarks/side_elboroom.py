@@ -92,7 +92,7 @@ def export(options: argparse.Namespace) -> None:
 
 def model_and_images(options: argparse.Namespace) -> tuple[VAE, torch.Tensor]:
     """The exported model, and the first test images."""
-    torch.set_num_threads(options.threads)
+    start("cpu", options.threads)
     model = build.model(run_config("mlp"), (1, 28, 28), "binary").eval()
     with np.load(options.folder / "weights.npz") as weights:
         model.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights.files})
