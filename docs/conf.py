@@ -1,0 +1,107 @@
+"""How Sphinx builds the site: offline, with nothing loaded from elsewhere and formulas as MathML."""
+
+import html
+import re
+import typing
+from importlib.metadata import version as installed
+from typing import Any
+
+from docutils import nodes
+from docutils.utils.math import MathError, latex2mathml
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.writers.html5 import HTML5Translator
+
+logger = logging.getLogger(__name__)
+typing.GENERATING_DOCUMENTATION = True  # jaxtyping then prints shapes as they are written
+
+project = "elboroom"
+copyright = "the elboroom authors, Apache-2.0"
+release = version = installed("elboroom")
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_parser"]
+exclude_patterns = ["_build"]
+nitpicky = False
+
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
+myst_heading_anchors = 3
+myst_links_external_new_tab = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+default_role = "code"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+
+html_theme = "pydata_sphinx_theme"
+html_title = "elboroom"
+html_math_renderer = "mathml"
+html_show_sourcelink = False
+html_static_path = ["_static"]
+html_sidebars = {"**": ["globaltoc.html"]}
+html_css_files = ["site.css"]
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+    "navbar_center": [],
+    "navbar_end": ["theme-switcher"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "show_toc_level": 2,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+
+# Formulas: docutils translates TeX to MathML, which every browser draws by itself ---------------------------------
+
+SPACING = (
+    (re.compile(r"\\[bB]igg?[lrm]?(?![a-zA-Z])"), ""),  # MathML stretches fences by itself
+    (re.compile(r"\\(log|ln|max|min)\s*(?=[a-zA-Z\\])"), r"\\\1\\,"),  # log p, not logp
+    (re.compile(r" \\\| "), r"\\;\\|\\;"),  # a divergence's bars, but no norm's
+)
+
+
+def mathml(node: nodes.math | nodes.math_block, *, block: bool) -> str:
+    """The formula of a node; rows of a displayed one stand below each other, aligned at ``&``."""
+    tex = node.astext().strip()
+    for pattern, better in SPACING:
+        tex = pattern.sub(better, tex)
+    if block and ("\\\\" in tex or "&" in tex) and "\\begin" not in tex:
+        tex = f"\\begin{{align*}}{tex}\\end{{align*}}"
+    try:
+        drawn = latex2mathml.tex2mathml(tex, as_block=block)
+        return drawn.replace("<mo>‖</mo>", '<mo stretchy="false">‖</mo>')
+    except MathError as error:
+        logger.warning("%s in the formula %s", error, tex, location=node)
+        return f"<code>{html.escape(tex)}</code>"
+
+
+def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
+    self.body.append(mathml(node, block=False))
+    raise nodes.SkipNode
+
+
+def visit_block(self: HTML5Translator, node: nodes.math_block) -> None:
+    self.body.append(f'<div class="formula">{mathml(node, block=True)}</div>')
+    raise nodes.SkipNode
+
+
+NOTES = re.compile(r"\s*(\(SPEC [\d.]+\d\)|[;,] SPEC [\d.]+\d)")
+SHAPE = re.compile(r"(?<!`)\[[^\]`]*\*\w+\](?!`)")
+
+
+def tidy(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Leave out references to notes that are no part of the documentation, and show shapes as [n, *shape] literally."""
+    lines[:] = [SHAPE.sub(lambda found: f"``{found[0]}``", NOTES.sub("", line)) for line in lines]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_html_math_renderer("mathml", inline_renderers=(visit_inline, None), block_renderers=(visit_block, None))
+    app.connect("autodoc-process-docstring", tidy, priority=400)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
