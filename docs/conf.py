@@ -92,7 +92,7 @@ def visit_block(self: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-NOTES = re.compile(r"\s*(\(SPEC [\d.]+\d\)|[;,] SPEC [\d.]+\d)")
+NOTES = re.compile(r"\s*(\(SPEC [\d.]+\d\)|(?:[;,]| of) SPEC [\d.]+\d)")
 SHAPE = re.compile(r"(?<!`)\[[^\]`]*\*\w+\](?!`)")
 
 
