@@ -50,10 +50,9 @@ class Study:
                 studies.look(run)
                 print(f"{run.status:9} {run.folder}")
             return DONE
-        nll = found.metrics.nll
-        chosen = {"samples": nll.samples, "images": nll.images} if nll else {"samples": None}
         with stopping(self.budget) as stop, Screen() as screen:
-            studies.carry_out(found, out, planned, stop=stop, report=screen.for_run, say=screen.say, **chosen)
+            more = {"stop": stop, "cache": cache_folder(), "report": screen.for_run, "say": screen.say}
+            studies.carry_out(found, out, planned, **more)
         _report([out], None)
         return _failures(planned)
 
@@ -141,6 +140,8 @@ class Evaluate:
     """Posterior samples of the NLL; 0 leaves it out."""
     images: int | None = None
     """NLL of the first so many test images only."""
+    metrics: str = ""
+    """Further metrics: standard, full, or a list such as 'knn, clusters' or '[{kind: knn, code: z}]'."""
     checkpoint: str = "auto"
     """best, last, step-N, or auto: best where there is one, else last."""
     data: str | None = None
@@ -153,14 +154,16 @@ class Evaluate:
     """Allow a configuration that names your own parts."""
 
     def __call__(self) -> int:
+        from elboroom.config.files import metrics_from
         from elboroom.evaluation import evaluate
 
         _at_least(self.samples, 0, "samples")
         _at_least(1 if self.images is None else self.images, 1, "images")
         run = _open(self)
-        other = _other_data(run, self.data)
+        other, metrics = _other_data(run, self.data), metrics_from(self.metrics)
         with Screen() as screen:
-            scores = evaluate(run, samples=self.samples, images=self.images, other=other, progress=screen.share)
+            more = {"cache": cache_folder(), "progress": screen.share, "say": screen.say}
+            scores = evaluate(run, samples=self.samples, images=self.images, metrics=metrics, other=other, **more)
         for score in scores:
             print(score)
         print(f"written to {run.evaluation}. Next: `elboroom report {run.folder}`.")
@@ -377,6 +380,13 @@ def use_data(folder: Path | None) -> None:
         os.environ["ELBOROOM_DATA"] = str(folder)
 
 
+def cache_folder() -> Path:
+    """Where what depends on a data set alone is kept between evaluations."""
+    import pooch
+
+    return Path(pooch.os_cache("elboroom")) / "evaluation"
+
+
 def _at_least(value: int, least: int, name: str) -> None:
     if value < least:
         raise InputError(f"--{name} must be at least {least}, got {value}.")
@@ -468,7 +478,7 @@ class Screen:
 
     def __init__(self) -> None:
         self.live = sys.stdout.isatty()
-        self._shown = 0.0
+        self._shown, self._what, self._begun = 0.0, "", 0.0
 
     def __enter__(self) -> "Screen":
         return self
@@ -498,11 +508,15 @@ class Screen:
         terms = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k in wanted)
         self._show(f"epoch {line['epoch']} {line['split']}:  {terms}")
 
-    def share(self, done: int, total: int) -> None:
-        """So many of so many images."""
-        if self.live or time.monotonic() - self._shown > 10 or done == total:
-            self._shown = time.monotonic()
-            self._show(f"NLL: {done:,} of {total:,} images")
+    def share(self, what: str, done: int, total: int) -> None:
+        """So much of a long evaluation, and the time left at its speed so far."""
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._begun = what, now
+        if self.live or now - self._shown > 10 or done == total:
+            self._shown = now
+            left = time.strftime("%H:%M:%S", time.gmtime((now - self._begun) / max(done, 1) * (total - done)))
+            self._show(f"{what}: {done:,} of {total:,}" + ("" if done in (0, total) else f", {left} left"))
 
     def _show(self, text: str) -> None:
         print(f"\r\033[K{text}" if self.live else text, end="" if self.live else "\n", flush=True)

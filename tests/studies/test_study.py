@@ -1,5 +1,6 @@
 """A study trains what is missing, goes on where it stopped, and records what went wrong."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 
 from elboroom import cli, runs, scores
 from elboroom.config.files import parse_yaml
-from elboroom.config.study import Study
+from elboroom.config.study import Metrics, Nll, Study
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.report import report
 from elboroom.studies import study as studies
@@ -45,7 +46,7 @@ def go(study, out, **more):
     """Carry a study out; the lines it says."""
     said = []
     planned = studies.plan(study, out)
-    studies.carry_out(study, out, planned, samples=2, images=4, say=said.append, **more)
+    studies.carry_out(study, out, planned, say=said.append, **more)
     return said
 
 
@@ -194,10 +195,20 @@ def test_a_scale_changes_what_it_may_and_nothing_else():
 @pytest.mark.parametrize(("samples", "images", "anew"), [(2, 4, 0), (3, 4, 4), (2, None, 4), (None, None, 0)])
 def test_scores_under_another_protocol_are_not_those_asked_for(study, tmp_path, samples, images, anew):
     go(study, tmp_path)
-    said = []
-    planned = studies.plan(study, tmp_path)
-    studies.carry_out(study, tmp_path, planned, samples=samples, images=images, say=said.append)
+    nll = None if samples is None else Nll(samples=samples, images=images)
+    said = go(dataclasses.replace(study, metrics=Metrics(nll=nll)), tmp_path)
     assert sum("evaluating" in line for line in said) == len(said) == anew
+
+
+def test_a_metric_that_is_added_later_is_measured_once(study, tmp_path):
+    """A run that cannot have it is skipped with the reason, and is not tried at every call."""
+    go(study, tmp_path)
+    more = Study(**parse_yaml(TEXT.replace("metrics: {", "metrics: {also: standard, "), "here"))
+    said = go(more, tmp_path)
+    assert sum("evaluating" in line for line in said) == 4
+    assert not any("evaluating" in line for line in go(more, tmp_path))
+    names = {s.name for s in scores.load(tmp_path / "vae" / "seed-0" / "scores.json")}
+    assert {"elbo", "nll", "shuffled-codes"} <= names
 
 
 def test_results_are_kept_whole_or_as_they_were(study, tmp_path):

@@ -12,11 +12,11 @@ import yaml
 
 from elboroom.config.base import kind_of, merged
 from elboroom.config.run import Run, to_dict
-from elboroom.config.study import Study
+from elboroom.config.study import Metrics, Study
 from elboroom.errors import InputError, nearest
 
 FORMAT = 1
-Config = TypeVar("Config", Run, Study)
+Config = TypeVar("Config", Run, Study, Metrics)
 
 
 class _Loader(yaml.SafeLoader):
@@ -137,6 +137,14 @@ def study_from(content: dict[str, Any], source: str) -> Study:
     return _validated(Study, content, source)
 
 
+def metrics_from(text: str) -> tuple[Any, ...]:
+    """The metrics that an option names: ``standard``, ``knn, clusters`` or YAML such as ``[{kind: knn, code: z}]``."""
+    if not text.strip():
+        return ()
+    listed = text if text.lstrip().startswith(("[", "{")) else f"[{text}]"
+    return _validated(Metrics, {"also": parse_yaml(listed, "--metrics")}, "--metrics").also
+
+
 def to_yaml(config: Run | Study) -> str:
     """The resolved configuration as YAML that reads back to the same."""
     return yaml.safe_dump({"format": FORMAT, **to_dict(config)}, sort_keys=False, allow_unicode=True, width=120)
@@ -189,6 +197,6 @@ def _classes(annotation: Any) -> list[type]:
         return [annotation]
     if get_origin(annotation) is Annotated:
         return _classes(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
+    if get_origin(annotation) in (Union, types.UnionType, tuple, list):
         return [c for a in get_args(annotation) for c in _classes(a)]
     return []

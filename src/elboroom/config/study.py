@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from elboroom.config import metrics
 from elboroom.config.base import Positive, settings
 from elboroom.config.run import Name
 from elboroom.errors import unknown
@@ -28,6 +29,8 @@ class Metrics:
     """What is measured on each run of a study."""
 
     nll: Nll | None = dataclasses.field(default_factory=Nll)
+    also: Annotated[tuple[metrics.Metric, ...], BeforeValidator(metrics.expanded)] = ()
+    """Metrics beyond the bounds: `standard`, `full`, or a list of names and mappings."""
 
 
 @settings

@@ -1,18 +1,22 @@
 """Score a checkpoint and write down whatever the report will need."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor
 
+from elboroom import build
 from elboroom import scores as score_files
 from elboroom.config import Data as DataConfig
 from elboroom.data import load as load_data
 from elboroom.errors import InputError
-from elboroom.evaluation.codes import code_scores, codes
+from elboroom.evaluation.codes import code_scores
 from elboroom.evaluation.likelihood import bound, bound_scores, evidence, nll_scores
 from elboroom.evaluation.samples import pictures
+from elboroom.evaluation.subject import Found, Subject
 from elboroom.evaluation.views import View, view
 from elboroom.runs import Run
 from elboroom.scores import Score
@@ -24,8 +28,11 @@ def evaluate(
     *,
     samples: int | None = 1000,
     images: int | None = None,
+    metrics: Sequence[Any] = (),
     other: DataConfig | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    cache: Path | None = None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> list[Score]:
     """Score a run's checkpoint on its test split; write scores, codes, values per example and pictures.
 
@@ -33,8 +40,12 @@ def evaluate(
         run: an opened run folder.
         samples: importance samples of the NLL; None leaves it out.
         images: NLL of the first so many test images only.
+        metrics: further metrics, as `elboroom.config.metrics` lists them. One that this run cannot have (no labels, no
+            density) is skipped with its reason, and the others go on.
         other: evaluate on other data than it was trained on (said in the protocol; no companion, no pictures kept).
-        progress: told (done, total) images of the NLL.
+        cache: a folder in which what depends on the data alone is kept (controls, classifiers).
+        progress: told (what, done, total).
+        say: told why a metric is skipped.
 
     Returns:
         The new scores, which were also merged into the run's scores.json.
@@ -48,18 +59,41 @@ def evaluate(
         examples["rate"] = found.rate
     if found.rate_by_dimension is not None:
         examples["rate-by-dimension"] = found.rate_by_dimension
-    encoded = codes(run.model, seen)
+    subject = Subject(run, None if other is None else data, cache=cache, progress=progress)
+    encoded = subject.codes()
     scores += code_scores(run, seen, encoded, companion=other is None)  # other data has other classes
     if samples and has_likelihood(run):
         part = view(data, count=images)
-        weighed = evidence(run.model, part, samples, progress=progress)
+        weighed = evidence(run.model, part, samples, progress=lambda done, total: progress("NLL", done, total))
         scores += nll_scores(run, part, weighed, samples)
         if run.model.encoder.covers:
             examples |= {"nll": -(weighed.bound + run.density_offset())}
         examples |= {"effective-samples": weighed.effective_samples}
+    found, skipped = measure(subject, metrics, say)
+    scores += found.scores
     with room(run.evaluation, "evaluate again"):
-        _write(run, seen, scores, examples, encoded, keep=other is None)
+        _write(run, seen, scores, examples | found.examples, encoded, keep=other is None)
+        if other is None:
+            _write_arrays(run.evaluation, found, skipped)
     return scores
+
+
+def measure(
+    subject: Subject, metrics: Sequence[Any], say: Callable[[str], None] = lambda text: None
+) -> tuple[Found, dict[str, str]]:
+    """What the metrics find, together, and the reasons of those that this run cannot have, by kind."""
+    together, skipped = Found(), {}
+    for metric in metrics:
+        try:
+            found = build.make(metric, subject=subject)
+        except InputError as reason:
+            skipped[metric.kind] = str(reason)
+            say(f"{metric.kind}: skipped: {reason}")
+            continue
+        together.scores.extend(found.scores)
+        together.examples.update(found.examples)
+        together.arrays.update(found.arrays)
+    return together, skipped
 
 
 def has_likelihood(run: Run) -> bool:
@@ -87,7 +121,6 @@ def _write(run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor
     folder = run.evaluation
     folder.mkdir(parents=True, exist_ok=True)
     if keep:
-        replace_bytes(folder / f"codes-{seen.split}.safetensors", pack(encoded.tensors()))
         known = _known_examples(folder, run.checkpoint_hash)
         replace_bytes(folder / "examples.safetensors", pack(known | examples))
     if keep and len(run.shape) == 3:
@@ -95,6 +128,13 @@ def _write(run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor
         replace_bytes(folder / "pictures.safetensors", pack(pictures(run.model, seen, encoded, clipped)))
     everything = _merge_into(folder / "scores.json", scores, run.checkpoint_hash)  # last: they say that all is there
     replace_text(run.folder / "scores.json", score_files.dump(everything))
+
+
+def _write_arrays(folder: Path, found: Found, skipped: dict[str, str]) -> None:
+    """What the report draws beside the pictures, and why metrics are missing."""
+    for name, tensors in found.arrays.items():
+        replace_bytes(folder / f"{name}.safetensors", pack(tensors))
+    replace_text(folder / "skipped.json", json.dumps({"format": 1, "skipped": skipped}, indent=1) + "\n")
 
 
 def _merge_into(path: Path, scores: list[Score], checkpoint: str) -> list[Score]:

@@ -16,6 +16,7 @@ from elboroom.config import Run as RunConfig
 from elboroom.config import Study, load_run, load_study
 from elboroom.config.files import apply_options, merged, nested, run_from, study_from, to_yaml
 from elboroom.config.run import to_dict
+from elboroom.config.study import Metrics
 from elboroom.errors import Diverged, InputError, Stopped, unknown
 from elboroom.evaluation import IMPORTANCE, evaluate, has_likelihood
 from elboroom.studies.execute import Report, execute
@@ -136,9 +137,8 @@ def carry_out(
     out: Path,
     planned: list[Planned],
     *,
-    samples: int | None,
-    images: int | None = None,
     stop: Callable[[], str | None] = lambda: None,
+    cache: Path | None = None,
     report: Callable[[Planned], Report] = lambda run: lambda line: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
@@ -155,7 +155,7 @@ def carry_out(
             label = f"[{number}/{len(planned)}] {run.folder.relative_to(out)}"
             try:
                 _unless_stopped(stop)
-                _one(run, label, samples, images, stop, report, say)
+                _one(run, label, study.metrics, cache, stop, report, say)
             finally:
                 record(study, out, planned)
 
@@ -168,8 +168,8 @@ def _unless_stopped(stop: Callable[[], str | None]) -> None:
 def _one(
     run: Planned,
     label: str,
-    samples: int | None,
-    images: int | None,
+    metrics: Metrics,
+    cache: Path | None,
     stop: Callable[[], str | None],
     report: Callable[[Planned], Report],
     say: Callable[[str], None],
@@ -181,15 +181,38 @@ def _one(
             run.status = "stopped"
             execute(run.config, run.folder, resume=resume, stop=stop, report=report(run), say=say)
             run.status = "done"
-        if run.status == "done" and not _scored(opened := runs.load(run.folder, trust=True), samples, images):
-            say(f"{label}: evaluating")
-            evaluate(opened, samples=samples, images=images, progress=lambda done, total: _unless_stopped(stop))
+        if run.status == "done":
+            _evaluate(runs.load(run.folder, trust=True), metrics, cache, stop, lambda text: say(f"{label}: {text}"))
     except Diverged as error:
         run.status, run.error = "diverged", str(error)
         say(f"{label}: {error}; the study goes on")
     except InputError as error:
         run.status, run.error = "failed", str(error)
         say(f"{label}: failed: {error}; the study goes on")
+
+
+def _evaluate(
+    run: runs.Run, metrics: Metrics, cache: Path | None, stop: Callable[[], str | None], say: Callable[[str], None]
+) -> None:
+    """Score a run, unless that was done already with these metrics on these weights."""
+    nll = metrics.nll
+    samples, images = (nll.samples, nll.images) if nll else (None, None)
+    measured = run.evaluation / "measured.json"
+    asked = json.dumps({"format": FORMAT, "checkpoint": run.checkpoint_hash, "also": to_dict(metrics)["also"]})
+    known = metrics.also == () or (measured.exists() and measured.read_text() == asked)
+    if known and _scored(run, samples, images):
+        return
+    say("evaluating")
+    evaluate(
+        run,
+        samples=samples,
+        images=images,
+        metrics=metrics.also,
+        cache=cache,
+        progress=lambda what, done, total: _unless_stopped(stop),
+        say=say,
+    )
+    replace_text(measured, asked)
 
 
 def _scored(run: runs.Run, samples: int | None, images: int | None) -> bool:

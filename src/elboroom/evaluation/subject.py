@@ -1,0 +1,180 @@
+"""What metrics look at (a Subject), and what they find."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Integer
+from safetensors import SafetensorError
+from torch import Tensor
+
+from elboroom.data import Data
+from elboroom.errors import InputError
+from elboroom.evaluation.codes import Codes, codes
+from elboroom.evaluation.views import View, protocol, view
+from elboroom.numerics import Randomness
+from elboroom.runs import Run
+from elboroom.scores import Protocol, Score
+from elboroom.training.checkpoint import pack, replace_bytes, replace_text, unpack
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a metric found.
+
+    ``examples`` are values per test example, which are kept beside the mean (outliers, paired tests) and named as the
+    score they belong to; ``arrays`` is what the report draws: file name without suffix -> tensors by name.
+    """
+
+    scores: list[Score] = field(default_factory=list)
+    examples: dict[str, Tensor] = field(default_factory=dict)
+    arrays: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+
+class Subject:
+    """A run under evaluation. Codes are computed once per checkpoint and kept in its folder.
+
+    Args:
+        run: an opened run folder.
+        data: what it is evaluated on; its own data by default.
+        split: the split that is scored; probes learn from ``train``.
+        cache: where what belongs to the data set alone is kept (controls, classifiers); None keeps nothing.
+        progress: told (what, done, total).
+        keep: whether codes are kept in the run's folder.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        data: Data | None = None,
+        *,
+        split: str = "test",
+        cache: Path | None = None,
+        progress: Progress = lambda what, done, total: None,
+        keep: bool = True,
+    ) -> None:
+        self.run, self.data, self.split, self.cache = run, data or run.data, split, cache
+        self.progress, self.keep = progress, keep and data is None
+        self.random = Randomness(0, run.device)
+        self._codes: dict[str, Codes] = {}
+
+    @property
+    def model(self) -> Any:
+        """The trained model, in evaluation mode."""
+        return self.run.model
+
+    @cached_property
+    def seen(self) -> View:
+        """The scored split."""
+        return view(self.data, self.split)
+
+    @property
+    def point(self) -> bool:
+        """Whether the posterior is a point: no noise, no density, no rate."""
+        return self.run.config.model.posterior.kind == "point"
+
+    def labels(self, split: str | None = None) -> Integer[Tensor, " n"]:
+        """The labels of a split (the scored one by default), on the CPU; InputError where there are none."""
+        found = self.data.splits()[split or self.split].labels
+        if found is None:
+            raise InputError(
+                f"data '{self.data.title}' has no labels, which this metric needs. "
+                "Give labels with the data, or leave the metric out."
+            )
+        return found.cpu()
+
+    def codes(self, split: str | None = None) -> Codes:
+        """The codes of a split, from memory, from the run's folder, or encoded now."""
+        split = split or self.split
+        if split not in self._codes:
+            self._codes[split] = self._kept_codes(split)
+        return self._codes[split]
+
+    def code(self, kind: str = "mean", split: str | None = None) -> Float[Tensor, "n latent"]:
+        """The posterior means, one sample each (``z``), or the mean of 50 samples (``mean-of-50``), on the CPU."""
+        found = self.codes(split)
+        if kind == "mean-of-50":
+            return self._mean_of(50, found, split or self.split).cpu()
+        return {"mean": found.mean, "z": found.z}[kind].cpu()
+
+    def permutation(self, n: int, purpose: str) -> Integer[Tensor, " n"]:
+        """A fixed permutation of n, on the CPU: the first rows of sorted data are no fair sample."""
+        return torch.randperm(n, generator=Randomness(0)(purpose))
+
+    def protocol(self, **more: object) -> Protocol:
+        """The conditions of a score on the scored split."""
+        return protocol(self.run, self.seen, **more)
+
+    def remembered(self, name: str, settings: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` returns (plain values as JSON has them), computed once per data set and settings.
+
+        For what depends on the data alone: the controls of probes, for instance.
+        """
+        rows = [self.data.splits()[split].rows_hash for split in ("train", self.split)]
+        key = json.dumps([name, settings, rows, self.data.binarization], sort_keys=True)
+        if self.cache is None:
+            return make()
+        path = self.cache / f"{name.replace('/', '-')}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+        try:
+            return json.loads(path.read_text())["value"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            value = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, json.dumps({"format": 1, "key": key, "value": value}) + "\n")
+        return value
+
+    def _mean_of(self, samples: int, found: Codes, split: str) -> Float[Tensor, "n latent"]:
+        """The mean of so many posterior samples: noisier than the mean where noise is wide, as the codes in use are."""
+        if self.point:
+            return found.mean
+        total, start = torch.zeros_like(found.mean), 0
+        with torch.no_grad():
+            for index, batch in view(self.data, split).batches(200):
+                q = self.model.encoder(batch.x)
+                noise = self.model.noise(self.random("mean of codes", int(index[0])), samples, len(index))
+                total[start : start + len(index)] = q.rsample_with_log_prob(noise)[0].mean(0)
+                start += len(index)
+        return total
+
+    def _kept_codes(self, split: str) -> Codes:
+        seen = view(self.data, split)
+        path = self.run.evaluation / f"codes-{split}.safetensors"
+        if self.keep and (found := _read_codes(path, self._codes_key(seen))) is not None:
+            return found
+        found = codes(self.model, seen)
+        if self.keep:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_bytes(path, pack(found.tensors() | {"key": _as_tensor(self._codes_key(seen))}))
+        return found
+
+    def _codes_key(self, seen: View) -> str:
+        """Codes of other weights, or of other examples, are not these."""
+        return f"{self.run.checkpoint_hash} {seen.examples.rows_hash} {seen.data.binarization}"
+
+
+def _as_tensor(text: str) -> Tensor:
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+
+def _read_codes(path: Path, key: str) -> Codes | None:
+    """Codes that were kept under this key; None where there are none."""
+    try:
+        tensors = unpack(path.read_bytes())
+    except (FileNotFoundError, SafetensorError):
+        return None
+    if bytes(tensors.pop("key", torch.empty(0, dtype=torch.uint8)).tolist()).decode(errors="replace") != key:
+        return None
+    return Codes(
+        mean=tensors["mean"],
+        z=tensors["z"],
+        log_var=tensors.get("log_var"),
+        labels=tensors.get("labels"),
+        rows=tensors["rows"],
+    )

@@ -1,0 +1,108 @@
+"""What metrics look at: codes computed once, and metrics that a run cannot have."""
+
+import pytest
+import torch
+from oracles.configurations import small_run
+from oracles.small_data import data_of, run_of
+
+from elboroom import build
+from elboroom.config.files import metrics_from
+from elboroom.config.metrics import SETS, expanded
+from elboroom.errors import InputError
+from elboroom.evaluation.evaluate import measure
+from elboroom.evaluation.subject import Subject
+from elboroom.models import VAE
+
+X = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(1)).round()
+
+
+class Deaf(torch.nn.Module):
+    """A decoder that does not listen to the code."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.inner, self.name = decoder, decoder.name
+
+    def forward(self, z):
+        return self.inner(torch.zeros_like(z))
+
+
+def subject(tmp_path, *, labels=None, deaf=False, **more):
+    config = small_run()
+    model = build.model(config, (1, 8, 8), "binary").eval()
+    if deaf:
+        model = VAE(model.encoder, model.prior, Deaf(model.decoder))
+    run = run_of(config, model, (1, 8, 8))
+    run.__dict__.update(folder=tmp_path, data=data_of(X, labels))
+    return Subject(run, **more)
+
+
+def shuffled(found):
+    return measure(found, metrics_from("shuffled-codes"))[0].scores[0]
+
+
+def test_codes_of_another_image_cost_nothing_where_the_decoder_is_deaf(tmp_path):
+    assert shuffled(subject(tmp_path, deaf=True)).value == 0
+
+
+def test_codes_of_another_image_cost_what_two_passes_say(tmp_path):
+    """Against a loop over pairs, with the permutation undone by hand."""
+    found = subject(tmp_path)
+    order = found.permutation(60, "shuffled codes")
+    z, p = found.codes().z, found.model.decoder
+    log_px = [p(z[b : b + 1]).log_prob(X[a : a + 1]).item() for a, b in zip(order, order.roll(1), strict=True)]
+    own = [p(z[a : a + 1]).log_prob(X[a : a + 1]).item() for a in order]
+    score = shuffled(found)
+    assert score.value == pytest.approx((sum(own) - sum(log_px)) / 60, abs=1e-5)
+    assert (score.examples, score.better, score.unit) == (60, "higher", "nats")
+
+
+def test_codes_are_kept_and_those_of_other_weights_are_not_taken(tmp_path):
+    first = subject(tmp_path).codes()
+    again = subject(tmp_path)
+    again.run.__dict__["model"] = None  # reading needs no model
+    torch.testing.assert_close(again.codes().z, first.z)
+    other = subject(tmp_path)
+    other.run.__dict__["checkpoint_hash"] = "def"
+    (tmp_path / "evaluation" / "step-1" / "codes-test.safetensors").touch()
+    assert other.codes() is not None
+    other.run.__dict__["checkpoint_hash"] = "abc"
+    kept = subject(tmp_path)
+    assert kept._kept_codes("test").mean.equal(first.mean)
+
+
+def test_torn_codes_are_computed_anew(tmp_path):
+    first = subject(tmp_path).codes()
+    path = tmp_path / "evaluation" / "step-1" / "codes-test.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    torch.testing.assert_close(subject(tmp_path).codes().z, first.z)
+
+
+def test_mean_of_fifty_samples_nears_the_mean(tmp_path):
+    found = subject(tmp_path)
+    spread = (0.5 * found.codes().log_var).exp() / 50**0.5
+    z = (found.code("mean-of-50") - found.code("mean")) / spread
+    assert z.abs().max() < 5
+    assert 0.8 < z.std() < 1.2
+
+
+def test_what_belongs_to_the_data_is_computed_once(tmp_path):
+    calls = []
+    found = subject(tmp_path, cache=tmp_path / "cache")
+    for settings in ({"k": 1}, {"k": 1}, {"k": 2}):
+        value = found.remembered("controls", settings, lambda: calls.append(1) or [1.5])
+        assert value == [1.5]
+    assert len(calls) == 2
+
+
+def test_without_labels_the_message_says_so(tmp_path):
+    with pytest.raises(InputError, match=r"has no labels.*Give labels"):
+        subject(tmp_path).labels()
+
+
+def test_sets_of_metrics_and_unknown_names():
+    kinds = [m.kind for m in metrics_from("standard")]
+    assert kinds == list(dict.fromkeys(m["kind"] for m in SETS["standard"]))
+    assert expanded(["standard", "standard"]) == SETS["standard"]
+    with pytest.raises(InputError, match=r"unknown metric 'shufled-codes'; known: .*Did you mean 'shuffled-codes'"):
+        metrics_from("shufled-codes")
