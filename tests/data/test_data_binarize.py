@@ -5,6 +5,7 @@ import torch
 
 from elboroom.config.data import Data as Config
 from elboroom.data import Examples, load
+from elboroom.data.prepare import quick_bernoulli
 from elboroom.numerics import Randomness
 
 INDEX = torch.tensor([5, 0, 9, 9])
@@ -123,3 +124,23 @@ def test_the_largest_value_is_one_exactly(scale):
     x = Examples("train", pixels, scale=scale).batch(torch.arange(len(pixels))).x[:, 0]
     assert x[0] == 0 and x[-1] == 1
     torch.testing.assert_close(x, torch.arange(scale + 1) / scale, rtol=2e-7, atol=0)
+
+
+def test_training_draws_follow_their_probabilities_to_two_to_the_minus_seventeen():
+    """All 256 grey levels; the deviations of n draws are normal, so the largest of 254 stays below 4.5 (p = 0.002)."""
+    levels, n = torch.arange(256) / 255, 200_000
+    drawn = quick_bernoulli((levels * 2**16).repeat(n, 1), torch.Generator().manual_seed(0))
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    mean = drawn.double().mean(0)
+    assert mean[0] == 0
+    assert mean[255] == 1
+    z = (mean - levels)[1:255] / (levels * (1 - levels) / n).sqrt()[1:255]
+    assert z.abs().max() < 4.5
+    assert 0.85 < z.std() < 1.15
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
+def test_training_draws_of_any_number(count):
+    """Four draws share 64 random bits; a number that is no multiple of four wastes some."""
+    drawn = quick_bernoulli(torch.full((count, 1), 2.0**15), torch.Generator().manual_seed(0))
+    assert drawn.shape == (count, 1)

@@ -81,6 +81,33 @@ def test_meter_goes_on_from_its_state():
     assert other.read() == counted.read()
 
 
+@pytest.mark.parametrize("saved", [1, 40, 64, 100, 150])
+def test_meter_that_was_saved_anywhere_gives_the_sums_of_one_left_alone(saved):
+    """Bit for bit, whatever waits to be added up; 64 steps are added up at once."""
+    values = torch.randn(150, 3, generator=torch.Generator().manual_seed(0))
+    alone, first, resumed = meter(), meter(), meter()
+    for step, row in enumerate(values, 1):
+        alone.add(row, 10 + step % 7, step)
+    for step, row in enumerate(values[:saved], 1):
+        first.add(row, 10 + step % 7, step)
+    resumed.restore({name: tensor.clone() for name, tensor in first.state().items()})
+    for step, row in enumerate(values[saved:], saved + 1):
+        resumed.add(row, 10 + step % 7, step)
+    assert resumed.read() == alone.read()
+    mean = sum((10 + s % 7) * row.double() for s, row in enumerate(values, 1)) / sum(10 + s % 7 for s in range(1, 151))
+    for step, row in enumerate(values, 1):
+        alone.add(row, 10 + step % 7, step)
+    assert list(alone.read()[0].values()) == pytest.approx(mean.tolist(), rel=1e-12)
+
+
+def test_meter_finds_a_bad_step_that_was_added_up_long_ago():
+    counted = meter()
+    for step in range(1, 200):
+        counted.add(torch.tensor([1.0, math.nan if step in (70, 190) else 1.0, 1.0]), 1, step)
+    with pytest.raises(Diverged, match="step 70: distortion is not finite"):
+        counted.check()
+
+
 def test_journal_is_cut_back_to_a_step_and_loses_torn_lines(tmp_path):
     journal = Journal(tmp_path)
     for step in (1, 2, 3):
