@@ -10,6 +10,7 @@ from elboroom.config.files import metrics_from
 from elboroom.config.metrics import SETS, expanded
 from elboroom.errors import InputError
 from elboroom.evaluation.evaluate import measure
+from elboroom.evaluation.samples import to_bytes
 from elboroom.evaluation.subject import Subject
 from elboroom.models import VAE
 
@@ -106,3 +107,25 @@ def test_sets_of_metrics_and_unknown_names():
     assert expanded(["standard", "standard"]) == SETS["standard"]
     with pytest.raises(InputError, match=r"unknown metric 'shufled-codes'; known: .*Did you mean 'shuffled-codes'"):
         metrics_from("shufled-codes")
+
+
+def test_more_pictures_move_one_dimension_over_the_whole_range(tmp_path):
+    """Against the decoder by hand: dimension 1 at its last step is z = (0, r); draws of twice the spread."""
+    found = subject(tmp_path)
+    asked = "[{kind: pictures, reaches: [3], steps: 5, sigmas: [1, 2], count: 4}]"
+    made = measure(found, metrics_from(asked))[0].arrays["more-pictures"]
+    with torch.no_grad():
+        end = found.model.decoder(torch.tensor([[0.0, 3.0]])).mean
+    assert made["traversals-3"].shape == (2, 5, 1, 8, 8)
+    assert made["traversals-3"][1, 4].equal(to_bytes(end)[0])
+    assert made["traversals-3"][0, 2].equal(made["traversals-3"][1, 2])  # the middle is z = 0
+    assert made["samples-1"].shape == made["samples-2"].shape == (4, 1, 8, 8)
+    spread = [made[f"samples-{s}"].double().std(0).mean() for s in (1, 2)]
+    assert spread[1] > 1.3 * spread[0]
+
+
+def test_pictures_of_vectors_are_refused(tmp_path):
+    found = subject(tmp_path)
+    found.run.__dict__["shape"] = (64,)
+    skipped = measure(found, metrics_from("[{kind: pictures, sigmas: [1]}]"))[1]
+    assert "are no images" in skipped["pictures"]

@@ -1,12 +1,14 @@
 """What is measured of a trained model beyond the bounds: a line per metric.
 
-Each names a function ``(subject, *, <its fields>) -> Found`` (`elboroom.evaluation.subject`). A metric that a run cannot
-have (no labels, no density) says so, and the others go on.
+Each names a function ``(subject, *, <its fields>) -> Found`` (`elboroom.evaluation.subject`). A metric that a run
+cannot have (no labels, no density) says so, and the others go on.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from elboroom.config.base import Positive, choice, settings
+from pydantic import Field
+
+from elboroom.config.base import Positive, PositiveFloat, choice, settings
 
 Code = Literal["mean", "z", "mean-of-50"]
 
@@ -22,7 +24,26 @@ class ShuffledCodes:
     builds: ClassVar[str] = "elboroom.evaluation.shuffled:shuffled_codes"
 
 
-Metric = choice("metric", ShuffledCodes)
+@settings
+class Pictures:
+    """Pictures beyond those of every evaluation: traversals over given ranges, samples of given spreads."""
+
+    kind: Literal["pictures"] = "pictures"
+    reaches: tuple[PositiveFloat, ...] = ()
+    """A traversal of each dimension over [-r, r], the others at zero, for each r."""
+    steps: Annotated[int, Field(ge=2)] = 40
+    """Images of a traversal."""
+    sigmas: tuple[PositiveFloat, ...] = ()
+    """Decoded draws from N(0, σ²I) for each σ, a standard deviation."""
+    count: Positive = 100
+    """Draws of each."""
+    centre: float = 0.0
+    """Mean of these draws in every dimension."""
+
+    builds: ClassVar[str] = "elboroom.evaluation.samples:more_pictures"
+
+
+Metric = choice("metric", ShuffledCodes, Pictures)
 
 SETS: dict[str, list[dict[str, Any]]] = {
     "standard": [{"kind": "shuffled-codes"}],

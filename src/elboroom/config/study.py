@@ -1,7 +1,7 @@
 """A study: the same data and protocol, several variants, several seeds, one report."""
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -10,7 +10,7 @@ from elboroom.config.base import Positive, settings
 from elboroom.config.run import Name
 from elboroom.errors import unknown
 
-SCALED = ("base", "axes", "metrics", "published")
+SCALED = ("base", "axes", "metrics", "published", "figures")
 """What a scale may change of a study."""
 
 
@@ -34,6 +34,26 @@ class Metrics:
 
 
 @settings
+class Figure:
+    """A figure that shows several runs side by side, as a paper does; drawn from what evaluations left."""
+
+    name: Name
+    """Of the file, and of its place in the page."""
+    kind: Literal["curves", "codes", "histograms", "images", "reconstructions"]
+    caption: str = ""
+    where: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Which runs, by ``variant`` and axes; a list admits each of its values, in its order. The first seed is shown."""
+    columns: Positive = 2
+    """Panels side by side."""
+    panels: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Of curves: quantity in metrics.jsonl -> title."""
+    pick: str = "codes-test/z"
+    """Which array: evaluation file and name."""
+    picks: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Variant -> its own array."""
+
+
+@settings
 class Study:
     """A grid of runs: ``base`` changed by the scale, then by a variant, then by one value of each axis."""
 
@@ -48,8 +68,10 @@ class Study:
     )
     """Dotted name of a field -> its values."""
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
+    figures: tuple[Figure, ...] = ()
+    """Figures of several runs, beside those of each."""
     scales: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    """smoke, cpu, paper: what each changes; a scale may name base, axes, metrics and published."""
+    """smoke, cpu, paper: what each changes; a scale may name base, axes, metrics, published and figures."""
     published: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """Published numbers to print beside ours: ``{where: {variant: vae}, accuracy/z: 93.42, source: ...}``."""
 

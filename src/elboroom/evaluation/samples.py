@@ -5,7 +5,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from elboroom.distributions import Standard, StandardNormal
+from elboroom.errors import InputError
 from elboroom.evaluation.codes import Codes
+from elboroom.evaluation.subject import Found, Subject
 from elboroom.evaluation.views import View
 from elboroom.models import VAE
 from elboroom.numerics import Randomness
@@ -89,3 +91,35 @@ def interpolations(model: VAE, found: Codes, steps: int = 10) -> Float[Tensor, "
     first, second = found.mean[:lines, None], found.mean[lines : 2 * lines, None]
     weight = torch.linspace(0, 1, steps, device=first.device)[None, :, None]
     return model.decoder(first * (1 - weight) + second * weight).mean
+
+
+@torch.no_grad()
+def more_pictures(
+    subject: Subject,
+    *,
+    reaches: tuple[float, ...] = (),
+    steps: int = 40,
+    sigmas: tuple[float, ...] = (),
+    count: int = 100,
+    centre: float = 0.0,
+) -> Found:
+    """Traversals over [-r, r] and decoded draws from N(centre, σ²I), as uint8 in the file ``more-pictures``.
+
+    Named ``traversals-<r>`` [latent, steps, C, H, W] and ``samples-<σ>`` [count, C, H, W]; with a centre,
+    ``samples-<centre>-<σ>``. The draws share their noise, so that spreads can be compared image by image.
+
+    Raises:
+        InputError: the data are no images.
+    """
+    if len(subject.run.shape) != 3:
+        raise InputError(f"data '{subject.data.title}' are no images. Leave the pictures out.")
+    model, latent = subject.model, subject.run.config.model.posterior.latent
+    made = {}
+    for reach in reaches:
+        values = torch.linspace(-reach, reach, steps, device=subject.run.device)
+        made[f"traversals-{reach:g}"] = to_bytes(traversals(model, latent, values))
+    noise = torch.randn(count, latent, generator=Randomness(0)("more pictures")).to(subject.run.device)
+    for sigma in sigmas:
+        name = f"samples-{sigma:g}" if centre == 0 else f"samples-{centre:g}-{sigma:g}"
+        made[name] = to_bytes(model.decoder(centre + sigma * noise).mean)
+    return Found(arrays={"more-pictures": made})

@@ -66,14 +66,14 @@ def _pairs(model: Glance) -> np.ndarray | None:
     """Originals above their reconstructions."""
     if model.originals is None or model.reconstructions is None:
         return None
-    return _tiled(np.concatenate([model.originals[:SHOWN], model.reconstructions[:SHOWN]]), SHOWN)
+    return tiled(np.concatenate([model.originals[:SHOWN], model.reconstructions[:SHOWN]]), SHOWN)
 
 
 def _square(images: np.ndarray | None) -> np.ndarray | None:
-    return None if images is None else _tiled(images[: SHOWN * SHOWN], SHOWN)
+    return None if images is None else tiled(images[: SHOWN * SHOWN], SHOWN)
 
 
-def _tiled(images: np.ndarray, across: int) -> np.ndarray:
+def tiled(images: np.ndarray, across: int) -> np.ndarray:
     """Images [n, C, H, W] on one sheet [height, width, 3]."""
     pictures = as_rgb(images)
     n, height, width, channels = pictures.shape

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from elboroom.config.run import to_dict
 from elboroom.errors import InputError
-from elboroom.report import figures, tables
+from elboroom.report import figures, panels, tables
 from elboroom.report.folders import RunFolder, Source, by_label, read, together
 from elboroom.report.overview import Glance, overview
 from elboroom.report.tables import Entry
@@ -125,6 +125,7 @@ def page(sources: list[Source], title: str) -> str:
         "further": _further(entries),
         "unmatched": [p for p in published if not any(tables.matches(p, e) for e in entries)],
         "overview": _overview(groups, sources),
+        "panels": [picture for source in sources for picture in _panels(source)],
         "curves": curves,
         "sections": sections,
         "details": [_details(r) for r in runs],
@@ -284,6 +285,16 @@ def _overview(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Pict
         if source.is_study:
             _write(source.path, [picture])
     return picture
+
+
+def _panels(source: Source) -> list[Picture]:
+    """The figures that a study names, also written beside it."""
+    made = [
+        _picture(entry["name"], drawn, entry["caption"] or entry["name"], f"{entry['name']}: {entry['caption']}")
+        for entry, drawn in panels.drawn(source.config.get("figures") or [], source.runs)
+    ]
+    _write(source.path, made)
+    return made
 
 
 def _glance(run: RunFolder) -> Glance | None:

@@ -56,7 +56,7 @@ def find(name: str) -> Study:
 
 
 def scaled(study: Study, scale: str | None) -> Study:
-    """The study at one of its scales: base, axes, metrics and published numbers as the scale changes them."""
+    """The study at one of its scales: base, axes, metrics, published numbers and figures as the scale has them."""
     if scale is None:
         return study
     if scale not in study.scales:
@@ -65,7 +65,7 @@ def scaled(study: Study, scale: str | None) -> Study:
     content = to_dict(study) | {"base": merged(study.base, change.get("base", {})), "scales": {}}
     content["axes"] = {**study.axes, **change.get("axes", {})}
     content["metrics"] = merged(content["metrics"], change.get("metrics", {}))
-    content["published"] = change.get("published", study.published)
+    content |= {key: change[key] for key in ("published", "figures") if key in change}
     return study_from(content, f"study '{study.name}', scale '{scale}'")
 
 

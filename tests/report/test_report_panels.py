@@ -1,0 +1,99 @@
+"""Figures of several runs side by side: which runs, in which order, and what is left out."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from pydantic import TypeAdapter
+from synthetic_runs import config, save, write_run
+
+from elboroom.config.run import to_dict
+from elboroom.config.study import Figure as Entry
+from elboroom.report import figures, panels
+from elboroom.report.folders import read_run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two variants on two data sets; black and white samples of three by three pixels."""
+    found = []
+    for variant in ("vae", "mu"):
+        for data in ("mnist", "fashion"):
+            folder = write_run(tmp_path_factory.mktemp("runs") / variant / data, config())
+            shown = {"samples-1": np.full((4, 1, 3, 3), 255 * (variant == "mu"), np.uint8)}
+            shown["traversals-2"] = np.zeros((6, 40, 1, 3, 3), np.uint8)
+            save(folder / "evaluation/step-130/more-pictures.safetensors", shown)
+            found.append(read_run(folder, variant, {"data.name": data, "seed": 0}))
+    return found
+
+
+def entry(**fields):
+    return to_dict(TypeAdapter(Entry).validate_python({"name": "figure-1", **fields}))
+
+
+def labels(found):
+    return [run.label for run in found]
+
+
+def test_runs_are_chosen_by_variant_and_axes_in_the_order_of_the_list(runs):
+    assert labels(panels.chosen(runs, {"data.name": "mnist"})) == ["vae · mnist", "mu · mnist"]
+    assert labels(panels.chosen(runs, {"variant": ["mu", "vae"], "data.name": "mnist"})) == [
+        "mu · mnist",
+        "vae · mnist",
+    ]
+    assert panels.chosen(runs, {"data.name": "digits"}) == []
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(figures.png(figure))).convert("L"))
+
+
+def test_images_stand_pixel_by_pixel_under_their_titles(runs):
+    """Two sheets of 2 x 2 images: the second, of white images, is the brighter one; each pixel is a square."""
+    drawn = panels.figure(entry(kind="images", where={"data.name": "mnist"}, pick="more-pictures/samples-1"), runs)
+    seen = pixels(drawn)
+    half = seen.shape[1] // 2
+    dark, light = seen[:, : half - 20], seen[:, half + 20 :]
+    assert (dark[30:] == 0).mean() > 0.6
+    assert (light[30:] == 255).all()
+    assert [t.get_text() for t in drawn.texts] == ["vae · mnist", "mu · mnist"]
+
+
+def test_a_variant_may_show_its_own_array(runs):
+    fields = {"pick": "more-pictures/samples-1", "picks": {"mu": "more-pictures/samples-9"}}
+    drawn = panels.figure(entry(kind="images", where={"data.name": "mnist"}, **fields), runs)
+    assert [t.get_text() for t in drawn.texts] == ["vae · mnist"]  # the other has no such array
+
+
+def test_a_traversal_keeps_its_rows(runs):
+    drawn = panels.figure(entry(kind="images", where={"variant": "vae"}, pick="more-pictures/traversals-2"), runs[:1])
+    high, wide = pixels(drawn).shape
+    assert wide / (high - 24) == pytest.approx((40 * 4 - 1) / (6 * 4 - 1), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["codes", "histograms", "reconstructions", "curves"])
+def test_every_kind_is_drawn(runs, kind):
+    drawn = panels.figure(entry(kind=kind, where={"data.name": "mnist"}, columns=3), runs)
+    assert isinstance(drawn, Figure)
+    assert len(figures.png(drawn)) > 2000
+
+
+def test_codes_have_a_panel_a_run_and_histograms_one_a_dimension(runs):
+    assert len([a for a in panels.figure(entry(kind="codes"), runs).axes if a.axison]) == 4
+    assert len(panels.figure(entry(kind="histograms", columns=4), runs[:2]).axes) == 8
+
+
+def test_what_no_run_has_is_left_out(runs):
+    nothing = entry(kind="images", pick="more-pictures/absent")
+    assert panels.figure(nothing, runs) is None
+    assert panels.figure(entry(kind="curves", where={"variant": "none"}), runs) is None
+    assert list(panels.drawn([nothing], runs)) == []
+
+
+def test_a_run_without_labels_is_one_colour(runs, tmp_path):
+    folder = write_run(tmp_path / "run", config(companion=None), labels=False)
+    bare = dataclasses.replace(read_run(folder), variant="bare")
+    assert panels.figure(entry(kind="codes"), [bare]).legends == []
