@@ -1,10 +1,12 @@
 """What is measured of a trained model beyond the bounds: a line per metric.
 
-Each names a function ``(subject, *, <its fields>) -> Found`` (`elboroom.evaluation.subject`). A metric that a run cannot
-have (no labels, no density) says so, and the others go on.
+Each names a function ``(subject, *, <its fields>) -> Found`` (`elboroom.evaluation.subject`). A metric that a run
+cannot have (no labels, no density) says so, and the others go on.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+import pydantic
 
 from elboroom.config.base import Positive, choice, settings
 
@@ -22,11 +24,48 @@ class ShuffledCodes:
     builds: ClassVar[str] = "elboroom.evaluation.shuffled:shuffled_codes"
 
 
-Metric = choice("metric", ShuffledCodes)
+@settings
+class Pairs:
+    """Mean and spread of the divergence between the posteriors of different examples (MPD and STD)."""
+
+    kind: Literal["pairs"] = "pairs"
+    batch: Annotated[int, pydantic.Field(ge=2)] = 100
+    """Examples whose ordered pairs are taken together."""
+    weighting: Literal["batches", "pairs"] = "batches"
+    """Whether every batch counts the same, or each pair: it matters where the last batch is smaller."""
+
+    builds: ClassVar[str] = "elboroom.evaluation.information:pairs"
+
+
+@settings
+class Information:
+    """Mutual information of example and code, total correlation, and divergences of all codes from the prior."""
+
+    kind: Literal["information"] = "information"
+    samples: Positive = 2000
+    """Codes at which the aggregate posterior is taken."""
+    components: Annotated[int, pydantic.Field(ge=2)] = 10_000
+    """Posteriors in the aggregate at most; its information is at most the logarithm of their number."""
+
+    builds: ClassVar[str] = "elboroom.evaluation.information:information"
+
+
+@settings
+class Dimensions:
+    """How the codes are distributed in each dimension, beside a standard normal."""
+
+    kind: Literal["dimensions"] = "dimensions"
+    bins: Positive = 50
+    """Bins of each dimension's histogram."""
+
+    builds: ClassVar[str] = "elboroom.evaluation.information:dimensions"
+
+
+Metric = choice("metric", ShuffledCodes, Pairs, Information, Dimensions)
 
 SETS: dict[str, list[dict[str, Any]]] = {
-    "standard": [{"kind": "shuffled-codes"}],
-    "full": [{"kind": "shuffled-codes"}],
+    "standard": [{"kind": "shuffled-codes"}, {"kind": "pairs"}, {"kind": "information"}, {"kind": "dimensions"}],
+    "full": [{"kind": "shuffled-codes"}, {"kind": "pairs"}, {"kind": "information"}, {"kind": "dimensions"}],
 }
 """Named sets of metrics."""
 
