@@ -61,11 +61,50 @@ class Dimensions:
     builds: ClassVar[str] = "elboroom.evaluation.information:dimensions"
 
 
-Metric = choice("metric", ShuffledCodes, Pairs, Information, Dimensions)
+@settings
+class Disentanglement:
+    """How far single dimensions of the code stand for single known factors; for data that have them (sprites)."""
+
+    kind: Literal["disentanglement"] = "disentanglement"
+    measures: tuple[Literal["mig", "dci", "sap", "factorvae", "betavae"], ...] = (
+        "mig",
+        "dci",
+        "sap",
+        "factorvae",
+        "betavae",
+    )
+    """Which scores."""
+    code: Code = "mean"
+    """Which code they read; MIG from posteriors reads a sample."""
+    information: Literal["posterior", "bins"] = "posterior"
+    """What MIG is computed from: the posteriors, as in its paper, or the code in bins."""
+    bins: Annotated[int, pydantic.Field(ge=2)] = 20
+    """Bins of the code, for MIG."""
+    images: Annotated[int, pydantic.Field(ge=8)] = 10_000
+    """Training images at most, from which forests, votes and classifiers learn."""
+    trees: Positive = 20
+    """Of each random forest of DCI."""
+    votes: Annotated[int, pydantic.Field(ge=2)] = 800
+    """Of FactorVAE and β-VAE, for learning and again for scoring."""
+    rows: Annotated[int, pydantic.Field(ge=2)] = 64
+    """Of each vote; pairs, for β-VAE."""
+    categorical: tuple[str, ...] = ("shape",)
+    """Names of factors whose values have no order, for SAP."""
+
+    builds: ClassVar[str] = "elboroom.evaluation.disentanglement:disentanglement"
+
+
+Metric = choice("metric", ShuffledCodes, Pairs, Information, Dimensions, Disentanglement)
 
 SETS: dict[str, list[dict[str, Any]]] = {
     "standard": [{"kind": "shuffled-codes"}, {"kind": "pairs"}, {"kind": "information"}, {"kind": "dimensions"}],
-    "full": [{"kind": "shuffled-codes"}, {"kind": "pairs"}, {"kind": "information"}, {"kind": "dimensions"}],
+    "full": [
+        {"kind": "shuffled-codes"},
+        {"kind": "pairs"},
+        {"kind": "information"},
+        {"kind": "dimensions"},
+        {"kind": "disentanglement"},
+    ],
 }
 """Named sets of metrics."""
 
