@@ -258,7 +258,7 @@ def vote(
     active = variance > INACTIVE
     factor = random.integers(known.factors.shape[1], size=count)
     spread = np.full((count, len(variance)), np.inf)
-    for i, k in enumerate(factor):
+    for i, k in enumerate(factor.tolist()):
         batch = known.code[sharing.batch(k, size, random)][:, active]
         spread[i, active] = batch.var(0, ddof=1) / variance[active]
     return spread.argmin(1), factor
@@ -285,7 +285,7 @@ def differences(
     sharing = Sharing(known.factors)
     factor = random.integers(known.factors.shape[1], size=count)
     means = []
-    for k in factor:
+    for k in factor.tolist():
         first, second = sharing.pairs(k, size, random)
         means.append(np.abs(known.code[first] - known.code[second]).mean(0))
     return np.stack(means), factor
