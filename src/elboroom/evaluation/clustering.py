@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -14,6 +13,7 @@ from elboroom.errors import InputError
 from elboroom.evaluation.controls import Labelled, Source, sources
 from elboroom.evaluation.probes import score
 from elboroom.evaluation.subject import Found, Subject
+from elboroom.scores import Score
 
 MEASURES = {
     "nearest": ("%", "one a cluster"),
@@ -137,8 +137,8 @@ def _rows(
 
 
 def _scores(
-    subject: Subject, source: Source, scaling: str, size: int, restarts: int, rows: list[dict[str, Any]]
-) -> list[Any]:
+    subject: Subject, source: Source, scaling: str, size: int, restarts: int, rows: list[dict[str, float]]
+) -> list[Score]:
     words = f"K-means, K {size}, k-means++, best of {restarts} starts; ± deviation over seeds 0 to {len(rows) - 1}"
     scores = []
     for name, (unit, labels) in MEASURES.items():

@@ -63,6 +63,7 @@ class Source:
         self, words: str, subject: Subject, load: Callable[[str], np.ndarray], kept: dict[str, Any] | None
     ) -> None:
         self.words, self._subject, self._load, self._kept = words, subject, load, kept
+        self._last: tuple[str, Labelled] | None = None
 
     @property
     def own(self) -> bool:
@@ -84,9 +85,14 @@ class Source:
 
     def scaled(self, scaling: str) -> Labelled:
         """Its codes, raw or standardized; the last ones are kept at hand."""
-        if self.__dict__.get("_last", (None, None))[0] != scaling:
-            self.__dict__["_last"] = (scaling, self.raw.scaled(scaling))
+        if self._last is None or self._last[0] != scaling:
+            self._last = (scaling, self.raw.scaled(scaling))
         return self._last[1]
+
+    def forget(self) -> None:
+        """Give the memory back; the codes are loaded anew when they are asked for again."""
+        self.__dict__.pop("raw", None)
+        self._last = None
 
     def remembered(self, settings: dict[str, Any], make: Callable[[], Any]) -> Any:
         """What ``make`` returns; of a control it is computed once per data set, labels and settings."""

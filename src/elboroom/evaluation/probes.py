@@ -337,6 +337,7 @@ def probe(subject: Subject, learner: Learner, plan: Plan) -> Found:
             work.add(source, scaling, n)
         if source.own and not work.found.scores:
             raise InputError(next(iter(work.found.notes.values())))
+        source.forget()
     work.found.scores.extend(work.rarest(n) for n in plan.labels if n is not None and n in work.scored)
     return work.found
 
