@@ -310,11 +310,11 @@ def test_rows_that_cannot_be_had_are_noted_and_the_others_stand():
     assert {s.protocol.labels for s in found.scores} == {"20, 5 repetitions"}
     notes = found.notes
     assert "needs 10 labelled examples or more, got 5" in notes["probe/knn, mean, labels 5, raw"]
-    assert "there are 120 labelled" in notes["probe/knn, mean, labels 5000, raw"]
+    assert "5,000 labels are asked for, and 120 training" in notes["probe/knn, mean, labels 5000, raw"]
 
 
 def test_a_probe_without_any_row_is_refused():
-    with pytest.raises(InputError, match="there are 120 labelled training examples, not more than 5,000"):
+    with pytest.raises(InputError, match="5,000 labels are asked for, and 120 training"):
         knn(Encoded(blurred()), labels=(5000,))
 
 

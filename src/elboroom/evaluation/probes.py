@@ -114,7 +114,9 @@ def subset(
     if count is None:
         return Subset(order, last)
     if count >= kept:
-        raise InputError(f"there are {kept:,} labelled training examples, not more than {count:,}. Take null for all.")
+        raise InputError(
+            f"{count:,} labels are asked for, and {kept:,} training examples have one. Take fewer, or null for all."
+        )
     if not balanced:
         return Subset(order[:count], last)
     classes, sizes = np.unique(labels[order], return_counts=True)
