@@ -93,6 +93,9 @@ def measure(
         together.scores.extend(found.scores)
         together.examples.update(found.examples)
         together.arrays.update(found.arrays)
+        together.notes.update(found.notes)
+        for row, note in found.notes.items():
+            say(f"{row}: {note}")
     return together, skipped
 
 
@@ -134,7 +137,8 @@ def _write_arrays(folder: Path, found: Found, skipped: dict[str, str]) -> None:
     """What the report draws beside the pictures, and why metrics are missing."""
     for name, tensors in found.arrays.items():
         replace_bytes(folder / f"{name}.safetensors", pack(tensors))
-    replace_text(folder / "skipped.json", json.dumps({"format": 1, "skipped": skipped}, indent=1) + "\n")
+    reasons = {"format": 1, "skipped": skipped, "notes": found.notes}
+    replace_text(folder / "skipped.json", json.dumps(reasons, indent=1) + "\n")
 
 
 def _merge_into(path: Path, scores: list[Score], checkpoint: str) -> list[Score]:

@@ -30,12 +30,14 @@ class Found:
     """What a metric found.
 
     ``examples`` are values per test example, which are kept beside the mean (outliers, paired tests) and named as the
-    score they belong to; ``arrays`` is what the report draws: file name without suffix -> tensors by name.
+    score they belong to; ``arrays`` is what the report draws: file name without suffix -> tensors by name; ``notes``
+    say of single rows why they are missing or what to doubt of them.
     """
 
     scores: list[Score] = field(default_factory=list)
     examples: dict[str, Tensor] = field(default_factory=dict)
     arrays: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 class Subject:
