@@ -60,7 +60,9 @@ class Embedding:
     methods: tuple[Literal["pca", "tsne"], ...] = ("pca",)
     """How codes come into the plane; t-SNE of 5,000 codes takes about a minute."""
     points: Annotated[int, pydantic.Field(ge=2)] = 5000
-    """Codes, of a fixed permutation of the test data; training data follow where more are asked for."""
+    """Codes at most, the first of a fixed permutation of the test data."""
+    train: bool = False
+    """Training data follow where the test data are fewer than the points (points: 70000 is then all of MNIST)."""
     code: Code = "z"
     """One sample each, the posterior means, or the mean of 50 samples."""
     perplexity: PositiveFloat = 40

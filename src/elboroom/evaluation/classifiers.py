@@ -102,7 +102,7 @@ class Recipe:
 WEAK = Recipe("weak", Weak, partial(torch.optim.SGD, lr=0.003), epochs=10)
 """For `confidence`: plain SGD leaves it at 85-87 % on MNIST, with a mean confidence of 0.70-0.74. A good classifier is
 sure of everything, and its confidence says nothing."""
-FEATURES = Recipe("features", Features, partial(torch.optim.Adam, lr=2e-3), epochs=50, most_steps=2500, decay=True)
+FEATURES = Recipe("features", Features, partial(torch.optim.Adam, lr=2e-3), epochs=20, most_steps=2500, decay=True)
 """For the Fréchet distance: a good one, in about half a minute."""
 
 
@@ -118,7 +118,7 @@ def classifier(subject: Subject, recipe: Recipe) -> Classifier:
     """The classifier of the subject's data set, from the cache or trained now; InputError where there are no labels."""
     labels = subject.labels("train")
     data = subject.data
-    network = recipe.network(tuple(data.shape), len(data.classes))
+    network = fresh(recipe, tuple(data.shape), len(data.classes))
     told = [recipe.name, recipe.version, list(data.shape), len(data.classes), data.train.rows_hash]
     key = hashlib.sha256(json.dumps(told).encode() + labels.numpy().tobytes()).hexdigest()
     path = None if subject.cache is None else subject.cache / f"classifier-{recipe.name}-{key[:12]}.safetensors"
@@ -130,6 +130,13 @@ def classifier(subject: Subject, recipe: Recipe) -> Classifier:
     return Classifier(network.to(subject.run.device).eval().requires_grad_(False), hash_of(network))
 
 
+def fresh(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The network with its first weights; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(0, f"classifier {recipe.name}"))
+        return recipe.network(shape, classes)
+
+
 def trained(
     recipe: Recipe,
     examples: Examples,
@@ -137,11 +144,8 @@ def trained(
     classes: int,
     progress: Progress = lambda what, done, total: None,
 ) -> nn.Module:
-    """A network trained from scratch by a recipe, on the CPU; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(0, f"classifier {recipe.name}"))
-        network = recipe.network(shape, classes)
-    random = Randomness(0)
+    """A network trained from scratch by a recipe, on the CPU."""
+    network, random = fresh(recipe, shape, classes), Randomness(0)
     if isinstance(network, Features):
         network.standardize(examples.unbinarized(examples.order(random, 0)[:10_000]).cpu())
     optimizer, total, done, epoch = recipe.optimizer(network.parameters()), recipe.steps(len(examples)), 0, 0

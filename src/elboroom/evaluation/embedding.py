@@ -76,16 +76,18 @@ def embedding(
     *,
     methods: Sequence[str] = ("pca",),
     points: int = 5000,
+    train: bool = False,
     code: str = "z",
     perplexity: float = 40,
     iterations: int = 1000,
 ) -> Found:
-    """Codes of a fixed permutation of the test data in two dimensions, for the report's pictures.
+    """Codes of the first of a fixed permutation of the test data in two dimensions, for the report's pictures.
 
     Args:
         subject: a run under evaluation.
         methods: ``pca``, ``tsne``, or both.
-        points: codes; where they are more than the test data, training data follow.
+        points: codes at most.
+        train: training data follow where the test data are fewer than that.
         code: ``z``, ``mean`` or ``mean-of-50``.
         perplexity: of t-SNE.
         iterations: of t-SNE, 250 at the least.
@@ -97,7 +99,7 @@ def embedding(
     Raises:
         InputError: codes that are not finite.
     """
-    codes, labels, rows = _chosen(subject, points, code)
+    codes, labels, rows = _chosen(subject, points, train, code)
     arrays, scores = {"rows": rows} | ({} if labels is None else {"labels": labels}), []
     if "pca" in methods:
         plane, shares = pca(codes)
@@ -109,10 +111,10 @@ def embedding(
     return Found(scores, arrays={"embedding": arrays})
 
 
-def _chosen(subject: Subject, points: int, code: str) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Codes, labels and row numbers: test data first, and training data where more points are asked for."""
+def _chosen(subject: Subject, points: int, train: bool, code: str) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Codes, labels and row numbers: of test data first."""
     parts = [_split(subject, subject.split, points, code)]
-    if (missing := points - len(parts[0][0])) > 0 and subject.split != "train":
+    if train and (missing := points - len(parts[0][0])) > 0:
         parts.append(_split(subject, "train", missing, code))
     codes, labels, rows = zip(*parts, strict=True)
     return finite(torch.cat(codes)), None if labels[0] is None else torch.cat(labels), torch.cat(rows)
