@@ -39,7 +39,7 @@ class Protocol:
     """Weight of the rate in training, where the objective was no bound on log p(x)."""
     dtype: str = "float32"
     code: str = ""
-    """For probes: which code they read (sampled z, mean)."""
+    """Which code was read (sampled z, mean), or where decoded codes came from (prior, a fitted density)."""
     labels: str = ""
     """For probes: how many labels they saw."""
     scaling: str = ""

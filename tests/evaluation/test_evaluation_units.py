@@ -13,11 +13,11 @@ from elboroom import build
 from elboroom.config import run_from
 from elboroom.evaluation import monitor
 from elboroom.evaluation.codes import accuracy, active_units, code_scores, codes
+from elboroom.evaluation.density import Gaussian
 from elboroom.evaluation.likelihood import bound, bound_scores, evidence, nll_scores
 from elboroom.evaluation.samples import (
     GRID,
     STEPS,
-    fitted,
     interpolations,
     manifold,
     to_bytes,
@@ -300,7 +300,7 @@ def test_fitted_draws_have_the_mean_and_covariance_of_the_codes(rank):
     z = z * torch.tensor([1.0, 3.0]) + 5
     noise = torch.randn(20_000, 2)
     noise = (noise - noise.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(noise.T))).T  # exactly white
-    drawn = fitted(z, noise)
+    drawn = Gaussian(z).from_noise(noise)
     torch.testing.assert_close(drawn.mean(0), z.mean(0), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(torch.cov(drawn.T), torch.cov(z.T), rtol=1e-3, atol=1e-3)
 

@@ -236,6 +236,10 @@ class Examples:
         generator = randomness("order", epoch)
         return torch.randperm(len(self), generator=generator, device=generator.device).to(self.device)
 
+    def unbinarized(self, index: Integer[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
+        """Scaled values before any binarization: of binarized pixels the probabilities."""
+        return self._scaled(index)
+
     def batch(self, index: Integer[Tensor, " batch"], generator: torch.Generator | None = None) -> Batch:
         """Examples as training sees them: dynamic binarization draws anew, from ``generator``."""
         if self._binarize == "static":

@@ -7,6 +7,7 @@ from torch import Tensor
 from elboroom.distributions import Standard, StandardNormal
 from elboroom.errors import InputError
 from elboroom.evaluation.codes import Codes
+from elboroom.evaluation.density import Gaussian
 from elboroom.evaluation.subject import Found, Subject
 from elboroom.evaluation.views import View
 from elboroom.models import VAE
@@ -43,16 +44,8 @@ def drawn(model: VAE, found: Codes, clipped: bool) -> dict[str, Tensor]:
     noise = torch.randn(z.shape, generator=Randomness(0)("pictures")).to(found.mean.device)
     sigmas = (1, 3) if clipped else (1,)
     result = {f"samples-{s}": model.decoder(s * z).mean for s in sigmas}
-    result["samples-fitted"] = model.decoder(fitted(found.z, noise)).mean
+    result["samples-fitted"] = model.decoder(Gaussian(found.z).from_noise(noise)).mean
     return result
-
-
-def fitted(z: Float[Tensor, "n latent"], noise: Float[Tensor, "m latent"]) -> Float[Tensor, "m latent"]:
-    """Draws from a Gaussian with the mean and the covariance of the codes, whatever the rank of that covariance."""
-    z = z.double()
-    values, vectors = torch.linalg.eigh(torch.cov(z.T).reshape(z.shape[1], z.shape[1]))
-    root = vectors * values.clamp_min(0).sqrt()
-    return (z.mean(0) + noise.double() @ root.T).float()
 
 
 def traversal_values(found: Codes) -> Float[Tensor, " steps"]:

@@ -221,18 +221,35 @@ def scatter(points: np.ndarray, labels: np.ndarray | None = None, names: tuple[s
     axes.set_xlabel(names[0], fontsize=8)
     axes.set_ylabel(names[1], fontsize=8)
     size = float(np.clip(9000 / max(len(points), 1), 2, 14))
+    _dots(axes, points, labels, size)
+    return figure
+
+
+def embedding(panels: Mapping[str, np.ndarray], labels: np.ndarray | None = None) -> Figure:
+    """Codes in the plane, [n, 2], a panel for each method, coloured by class; no axes, since only nearness counts."""
+    figure = Figure(figsize=(3.9 * len(panels) + 0.5, 3.9), dpi=DPI, layout="constrained")
+    for axes, (name, points) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
+        axes.set_title(name, fontsize=8.5, loc="left", color=INK)
+        axes.set_axis_off()
+        axes.set_aspect("equal", adjustable="datalim")  # a circle is one
+        _dots(axes, points, labels, float(np.clip(9000 / max(len(points), 1), 1.5, 14)), key=axes is figure.axes[-1])
+    return figure
+
+
+def _dots(axes: Axes, points: np.ndarray, labels: np.ndarray | None, size: float, key: bool = True) -> None:
+    """Points in one colour, by class, or where classes are too many or no whole numbers along a scale."""
     classes = np.unique(labels) if labels is not None else np.empty(0)
     if labels is None:
         axes.scatter(*points.T, s=size, color=COLOURS[0], alpha=0.6, linewidths=0)
     elif len(classes) > len(TOL) * 2 or not np.issubdtype(classes.dtype, np.integer):
         drawn = axes.scatter(*points.T, s=size, c=labels, cmap="viridis", alpha=0.7, linewidths=0)
-        figure.colorbar(drawn, ax=axes, shrink=0.8).set_label("label", fontsize=8)
+        if key:
+            axes.figure.colorbar(drawn, ax=axes, shrink=0.8).set_label("label", fontsize=8)
     else:
-        _classes(axes, points, labels, classes, size)
-    return figure
+        _classes(axes, points, labels, classes, size, key)
 
 
-def _classes(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: np.ndarray, size: float) -> None:
+def _classes(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: np.ndarray, size: float, key: bool) -> None:
     colours = TOL if len(classes) <= len(TOL) else TOL + OKABE_ITO
     order = np.random.default_rng(0).permutation(len(points))  # else the last class lies on top of all
     axes.scatter(
@@ -247,7 +264,7 @@ def _classes(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: np.nda
         x, y = np.median(points[labels == value], axis=0)
         axes.text(x, y, str(value), color=INK, fontsize=10, ha="center", va="center", path_effects=halo)
     dots = [Line2D([], [], color=colours[i % len(colours)], marker="o", linestyle="") for i in range(len(classes))]
-    if len(classes) <= len(colours):
+    if key and len(classes) <= len(colours):
         axes.figure.legend(dots, [str(c) for c in classes], loc="outside right center", frameon=False, fontsize=8)
 
 

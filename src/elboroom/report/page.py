@@ -435,6 +435,7 @@ def pictures(run: RunFolder) -> Iterator[Picture]:
     yield from _samples(shown, run)
     yield from _manifold(shown, run)
     yield from _latent(codes)
+    yield from _embedding(run.tensors("embedding"))
     yield from _rates(rates)
     yield from _histograms(codes, run)
     yield from _traversals(shown, rates)
@@ -524,6 +525,28 @@ def _latent(codes: dict[str, np.ndarray]) -> Iterator[Picture]:
     figure = figures.scatter(points, labels[keep] if coloured else None, names)
     caption = f"{what} {len(keep):,} codes{', coloured by class' if coloured else ''}.{lost}"
     yield _picture("latent", figure, "Scatter plot of test codes", caption)
+
+
+def _embedding(found: dict[str, np.ndarray]) -> Iterator[Picture]:
+    """The codes as the metric `embedding` laid them into the plane."""
+    panels = {_title(n, found): found[n] for n in ("pca", "tsne") if n in found and found[n].ndim == 2}
+    if not panels:
+        return
+    labels, n = found.get("labels"), len(next(iter(panels.values())))
+    alone = labels is None or len(labels) != n
+    what = "by the metric “embedding”" + ("" if alone else ", coloured by class")
+    only = " t-SNE keeps neighbours; sizes of clusters and distances between them mean nothing." * ("tsne" in found)
+    figure = figures.embedding(panels, None if alone else labels)
+    yield _picture("embedding", figure, "Codes in the plane", f"Codes in the plane: {n:,} codes {what}.{only}")
+
+
+def _title(method: str, found: dict[str, np.ndarray]) -> str:
+    """The name of a method with what it says of itself."""
+    if method == "pca":
+        shares = found.get("pca-explained")
+        return "PCA" + ("" if shares is None else f", {shares.sum():.0%} of the variance")
+    perplexity = found.get("tsne-perplexity")
+    return "t-SNE" + ("" if perplexity is None else f", perplexity {float(perplexity):.3g}")
 
 
 def _histograms(codes: dict[str, np.ndarray], run: RunFolder) -> Iterator[Picture]:

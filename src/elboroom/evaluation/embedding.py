@@ -1,0 +1,134 @@
+"""Codes in the plane: principal components and t-SNE."""
+
+import importlib.util
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from elboroom.evaluation.density import finite
+from elboroom.evaluation.subject import Found, Subject
+from elboroom.scores import Score
+
+EXAGGERATION, EARLY = 12, 250
+"""Of the first iterations of t-SNE, and their number."""
+
+
+def pca(codes: Float[Tensor, "n latent"]) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " 2"]]:
+    """The first two principal components, and the shares of the variance that they explain; float64.
+
+    The largest coefficient of an axis is positive, so that no picture is the mirror image of another by chance. One
+    dimension gets a second coordinate of 0; codes that do not vary explain nothing.
+    """
+    centred = codes.double() - codes.double().mean(0)
+    if codes.shape[1] == 1:
+        centred = torch.cat([centred, torch.zeros_like(centred)], dim=1)
+    values, vectors = torch.linalg.eigh(centred.T @ centred)
+    axes = vectors[:, [-1, -2]]
+    largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
+    shares = values[[-1, -2]].clamp_min(0) / values.clamp_min(0).sum().clamp_min(torch.finfo(torch.float64).tiny)
+    return centred @ (axes * largest.sign()), shares
+
+
+def tsne(
+    codes: Float[Tensor, "n latent"], *, perplexity: float = 40, iterations: int = 1000
+) -> tuple[Float[Tensor, "n 2"], float]:
+    """t-SNE in two dimensions, and the perplexity that it had.
+
+    van der Maaten & Hinton (2008). Neighbourhoods are kept; distances between clusters, and their sizes, mean nothing.
+    It begins at the principal components (scaled to a standard deviation of 1e-4), exaggerates by 12 for the
+    first 250 iterations, and has the learning rate n / 12, 50 at the least (Belkina et al. 2019). A perplexity needs
+    three times as many neighbours: of fewer codes it is (n - 1) / 3.
+
+    By openTSNE or scikit-learn-intelex where one is installed, which are faster, else by scikit-learn: the pictures
+    differ as those of two seeds do.
+    """
+    perplexity = min(float(perplexity), (len(codes) - 1) / 3)
+    start = pca(codes)[0].cpu().numpy()
+    start = start * (1e-4 / max(start[:, 0].std(), np.finfo(float).tiny))
+    made = _open_tsne if importlib.util.find_spec("openTSNE") else _scikit_learn
+    found = made(codes.double().cpu().numpy(), start, perplexity, iterations, max(len(codes) / EXAGGERATION, 50.0))
+    return torch.as_tensor(np.asarray(found, dtype=np.float32)), perplexity
+
+
+def _scikit_learn(x: np.ndarray, start: np.ndarray, perplexity: float, iterations: int, rate: float) -> np.ndarray:
+    if importlib.util.find_spec("sklearnex"):  # scikit-learn-intelex: the same class
+        from sklearnex.manifold import TSNE
+    else:
+        from sklearn.manifold import TSNE
+
+    fixed = {"early_exaggeration": EXAGGERATION, "learning_rate": rate, "random_state": 0, "method": "barnes_hut"}
+    return TSNE(2, perplexity=perplexity, max_iter=iterations, init=start, **fixed).fit_transform(x)
+
+
+def _open_tsne(x: np.ndarray, start: np.ndarray, perplexity: float, iterations: int, rate: float) -> np.ndarray:
+    from openTSNE import TSNE
+
+    fixed = {"early_exaggeration": EXAGGERATION, "early_exaggeration_iter": EARLY, "random_state": 0}
+    made = TSNE(2, perplexity=perplexity, n_iter=iterations - EARLY, initialization=start, learning_rate=rate, **fixed)
+    return made.fit(x)
+
+
+def embedding(
+    subject: Subject,
+    *,
+    methods: Sequence[str] = ("pca",),
+    points: int = 5000,
+    train: bool = False,
+    code: str = "z",
+    perplexity: float = 40,
+    iterations: int = 1000,
+) -> Found:
+    """Codes of the first of a fixed permutation of the test data in two dimensions, for the report's pictures.
+
+    Args:
+        subject: a run under evaluation.
+        methods: ``pca``, ``tsne``, or both.
+        points: codes at most.
+        train: training data follow where the test data are fewer than that.
+        code: ``z``, ``mean`` or ``mean-of-50``.
+        perplexity: of t-SNE.
+        iterations: of t-SNE, 250 at the least.
+
+    Returns:
+        The file ``embedding``: a tensor [n, 2] for each method, the labels, and the row numbers. With ``pca`` also the
+        share of the variance that the two components explain (``pca/explained-variance``).
+
+    Raises:
+        InputError: codes that are not finite.
+    """
+    codes, labels, rows = _chosen(subject, points, train, code)
+    arrays, scores = {"rows": rows} | ({} if labels is None else {"labels": labels}), []
+    if "pca" in methods:
+        plane, shares = pca(codes)
+        arrays |= {"pca": plane.float(), "pca-explained": shares}
+        scores.append(_explained(subject, float(shares.sum()), len(codes), code))
+    if "tsne" in methods:
+        plane, used = tsne(codes, perplexity=perplexity, iterations=iterations)
+        arrays |= {"tsne": plane, "tsne-perplexity": torch.tensor(used)}
+    return Found(scores, arrays={"embedding": arrays})
+
+
+def _chosen(subject: Subject, points: int, train: bool, code: str) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Codes, labels and row numbers: of test data first."""
+    parts = [_split(subject, subject.split, points, code)]
+    if train and (missing := points - len(parts[0][0])) > 0:
+        parts.append(_split(subject, "train", missing, code))
+    codes, labels, rows = zip(*parts, strict=True)
+    return finite(torch.cat(codes)), None if labels[0] is None else torch.cat(labels), torch.cat(rows)
+
+
+def _split(subject: Subject, split: str, points: int, code: str) -> tuple[Tensor, Tensor | None, Tensor]:
+    found = subject.codes(split)
+    order = subject.permutation(len(found.rows), "embedding")[:points]
+    labels = None if found.labels is None else found.labels.cpu()[order]
+    return subject.code(code, split)[order], labels, found.rows.cpu()[order]
+
+
+def _explained(subject: Subject, share: float, examples: int, code: str) -> Score:
+    held = subject.protocol(estimator="first two principal components", code=code, samples=int(code == "z"))
+    return Score(
+        name="pca/explained-variance", value=100 * share, unit="%", better="", examples=examples, protocol=held
+    )
