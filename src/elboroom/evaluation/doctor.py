@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from elboroom.evaluation import cures
+from elboroom.evaluation.cures import Cure
 from elboroom.evaluation.signals import Signals
 
 Severity = Literal["healthy", "remark", "alarm"]
@@ -18,16 +20,16 @@ Severity = Literal["healthy", "remark", "alarm"]
 
 COLLAPSED_NATS = 0.1
 """Nats of rate, or of what another image's code costs, below which the code as a whole carries nothing: it could name
-one image in e^0.1 = 1.1. A used code of the smallest data we know has ten times as much."""
+one image in e^0.1 = 1.1. Used codes had twenty times as much."""
 INACTIVE_SHARE = 0.01
 """Share of a dimension's variance that comes from the image. For codes of unit variance it is the limit of active units
 (Burda et al. 2016, arXiv:1509.00519); as a share it holds for codes of any scale."""
 CONSTANT_SHARE = 1e-10
 """Share at which the encoder's output is one number for all images, to rounding. A dimension that training has pruned
-keeps weights of the size of the last steps: the least share seen in one is 10⁻⁷."""
+keeps weights of about the size of the last steps: the least share seen in one was 4 · 10⁻⁷."""
 DEAF_NATS = 1e-4
 """Mean absolute change of log p(x|z) at which the decoder does not read a dimension, to rounding (float32 sums of
-hundreds of nats). Dimensions that training has pruned move it by 10⁻² and more."""
+hundreds of nats). Dimensions that training had pruned moved it by 3 · 10⁻² and more."""
 SCARCE_NATS = 1.0
 """Nats of rate below which a code that is used is next to nothing (one of e = 2.7 images): with β > 1 it is β that
 presses it."""
@@ -49,17 +51,6 @@ FEW_STEPS = 500
 
 
 @dataclass(frozen=True)
-class Cure:
-    """Something to try: its name, why it may help, and the options that change the run (empty: words only)."""
-
-    name: str
-    why: str
-    options: tuple[str, ...] = ()
-    command: str = ""
-    """What to type; filled in where the run is known (`elboroom.evaluation.prescription`)."""
-
-
-@dataclass(frozen=True)
 class Finding:
     """One verdict: its name, what it means here, the figures behind it, and cures, the likeliest first."""
 
@@ -69,7 +60,7 @@ class Finding:
     figures: dict[str, float] = field(default_factory=dict)
     dimensions: tuple[int, ...] = ()
     """Dimensions of the code that are meant, counted from 0; empty where all are."""
-    cures: tuple[Cure, ...] = ()
+    remedies: tuple[Cure, ...] = ()
 
     @property
     def title(self) -> str:
@@ -134,12 +125,14 @@ def dead(signals: Signals) -> tuple[int, ...]:
 
 
 def no_numbers(signals: Signals) -> Iterator[Finding]:
-    """Something that was measured is not a finite number."""
+    """The training diverged, or something that was measured is not a finite number."""
+    if signals.diverged and "runaway" not in signals.diverged:
+        says = f"the training diverged ({signals.diverged}); this is the last checkpoint before."
+        yield Finding("diverged", "alarm", says, remedies=(cures.SLOWER,))
     wrong = [name for name, value in dataclasses.asdict(signals).items() if not _finite(value)]
     if wrong:
         says = f"{', '.join(wrong)}: not finite, so no other verdict can be trusted."
-        slower = Cure("smaller steps", "numbers that overflow mostly do so in training", _options(clip_norm=5))
-        yield Finding("not finite", "alarm", says, cures=(slower,))
+        yield Finding("not finite", "alarm", says, remedies=(cures.SLOWER,))
 
 
 def _finite(value: object) -> bool:
@@ -150,6 +143,11 @@ def _finite(value: object) -> bool:
 
 def runaway(signals: Signals) -> Iterator[Finding]:
     """Variances that vanish or explode, and codes that clipping can no longer lead."""
+    if signals.diverged and "runaway" in signals.diverged:
+        says = f"the training diverged: {signals.diverged}. Its variance term is unbounded below."
+        figures = {"mean log-variance": signals.log_var_mean} if signals.log_var_mean is not None else {}
+        yield Finding("variance runaway", "alarm", says, figures, remedies=(cures.BOUNDED, cures.ELBO))
+        return
     by_dimension = signals.log_var_by_dimension or ()
     wild = tuple(j for j, value in enumerate(by_dimension) if abs(value) > -LOWEST_LOG_VAR)
     if wild:
@@ -158,11 +156,11 @@ def runaway(signals: Signals) -> Iterator[Finding]:
             "the variance term is unbounded, or nothing presses the rate."
         )
         figures = {"mean log-variance": signals.log_var_mean, "lowest": min(by_dimension), "highest": max(by_dimension)}
-        yield Finding("variance runaway", "alarm", says, figures, _some(wild, signals), (BOUNDED, ELBO))
+        yield Finding("variance runaway", "alarm", says, figures, _some(wild, signals), (cures.BOUNDED, cures.ELBO))
     if signals.raw_norm is not None and signals.raw_norm > RUNAWAY_NORM:
         says = "the codes before clipping run away, and their gradient is all but gone."
         figures = {"norm before clipping / radius": signals.raw_norm, "clipped share": signals.clipped}
-        yield Finding("variance runaway", "alarm", says, figures, cures=(WIDER, PER_DIMENSION))
+        yield Finding("variance runaway", "alarm", says, figures, remedies=(cures.WIDER, cures.PER_DIMENSION))
 
 
 def collapsed(signals: Signals) -> Iterator[Finding]:
@@ -177,7 +175,7 @@ def collapsed(signals: Signals) -> Iterator[Finding]:
         says = "the decoder hardly listens: another image's code is as good as its own."
     else:
         says = "the code tells nothing of the image: every posterior is about the same."
-    yield Finding("collapsed", "alarm", says, _use(signals), cures=_against_collapse(signals))
+    yield Finding("collapsed", "alarm", says, _use(signals), remedies=_against_collapse(signals))
 
 
 def over_regularized(signals: Signals) -> Iterator[Finding]:
@@ -187,10 +185,16 @@ def over_regularized(signals: Signals) -> Iterator[Finding]:
     figures = {**_use(signals), "β": signals.beta} if signals.beta else _use(signals)
     if signals.beta is not None and signals.beta > 1:
         says = f"the rate is weighted by β = {signals.beta:g}, and next to nothing is left of the code."
-        yield Finding("over-regularized", "alarm", says, figures, cures=(smaller_beta(signals.beta), MU))
+        yield Finding("over-regularized", "alarm", says, figures, remedies=(cures.smaller_beta(signals.beta), cures.MU))
     elif signals.rate >= COLLAPSED_NATS:  # else it is collapsed, and nothing says that the weight is the reason
         says = "the code is used, and carries less than one nat: reconstructions are close to one image for all."
-        yield Finding("over-regularized", "remark", says, figures, cures=(WARMUP, FREE_BITS, smaller_beta(signals.beta)))
+        yield Finding(
+            "over-regularized",
+            "remark",
+            says,
+            figures,
+            remedies=(cures.WARMUP, cures.FREE_BITS, cures.smaller_beta(signals.beta)),
+        )
 
 
 def partially_collapsed(signals: Signals) -> Iterator[Finding]:
@@ -203,8 +207,8 @@ def partially_collapsed(signals: Signals) -> Iterator[Finding]:
     parts += [f"the decoder does not read {named(by_decoder)}"] if by_decoder else []
     says = f"{', and '.join(parts)}, to rounding. Pruning by the rate leaves a trace; this is a part that was cut off."
     figures = {"dead": float(len(gone)), "of": float(signals.latent), **_of(gone, signals)}
-    cures = (RESTART, smaller_latent(signals.latent - len(gone)), FREE_BITS)
-    yield Finding("partially collapsed", "alarm", says, figures, gone, cures)
+    remedies = (cures.RESTART, cures.smaller_latent(signals.latent - len(gone)), cures.FREE_BITS)
+    yield Finding("partially collapsed", "alarm", says, figures, gone, remedies)
 
 
 def outside_prior(signals: Signals) -> Iterator[Finding]:
@@ -223,19 +227,22 @@ def outside_prior(signals: Signals) -> Iterator[Finding]:
     figures = {"share outside the typical set": signals.outside, "expected": 0.02}
     figures |= {"largest shift": max(map(abs, signals.centre)), "largest width": max(signals.width)}
     figures |= {} if signals.clipped is None else {"clipped share": signals.clipped}
-    cures = (FITTED, *((LARGER_BETA,) if meant and (signals.beta or 1) < 1 else (MMD,)))
-    yield Finding("codes outside the prior", "alarm" if meant else "remark", says, figures, cures=cures)
+    remedies = (
+        cures.FITTED,
+        *((cures.beta(1, "the rate draws codes to the prior"),) if meant and (signals.beta or 1) < 1 else (cures.MMD,)),
+    )
+    yield Finding("codes outside the prior", "alarm" if meant else "remark", says, figures, remedies=remedies)
 
 
 def unused_capacity(signals: Signals) -> Iterator[Finding]:
-    """Dimensions that training has pruned, while others carry the code: how an ELBO chooses its size."""
+    """Dimensions that training has pruned, while others carry the code: how an cures.ELBO chooses its size."""
     idle = tuple(sorted({*inactive(signals)} - {*dead(signals)}))
     if not idle or next(collapsed(signals), None):
         return
     says = "pruned by the rate: the data needs no more under this objective. Nothing is wrong with it."
     figures = {"inactive": float(len(idle)), "of": float(signals.latent), **_of(idle, signals)}
-    cures = (smaller_latent(signals.latent - len(idle)), FREE_BITS)
-    yield Finding("unused capacity", "remark", says, figures, _some(idle, signals), cures)
+    remedies = (cures.smaller_latent(signals.latent - len(idle)), cures.FREE_BITS)
+    yield Finding("unused capacity", "remark", says, figures, _some(idle, signals), remedies)
 
 
 CHECKS: tuple[Callable[[Signals], Iterator[Finding]], ...] = (
@@ -248,6 +255,7 @@ CHECKS: tuple[Callable[[Signals], Iterator[Finding]], ...] = (
     unused_capacity,
 )
 
+PLAIN = ("mlp", "conv")  # decoders whose pixels do not see each other
 UNMATCHED = ("reconstruction", "mu", "capacity")
 
 
@@ -285,76 +293,11 @@ def _some(dimensions: tuple[int, ...], signals: Signals) -> tuple[int, ...]:
 # Cures ---------------------------------------------------------------------------------------------------------------
 
 
-def _options(**training: object) -> tuple[str, ...]:
-    return tuple(word for name, value in training.items() for word in (f"--training.{name}", str(value)))
-
-
-WARMUP = Cure(
-    "warm-up",
-    "the code forms before it is priced",
-    ("--objective.warmup.kind", "linear", "--objective.warmup.steps", "{half}"),
-)
-FREE_BITS = Cure(
-    "free bits",
-    "a quarter of a nat in each dimension costs nothing",
-    ("--objective.kind", "free-bits", "--objective.per", "dimension", "--objective.nats", "0.25"),
-)
-MU = Cure(
-    "mu-VAE",
-    "its regularizer leaves the spread of the means free",
-    ("--objective.kind", "mu", "--model.posterior.clip", "3"),
-)
-MAE = Cure(
-    "mutual divergence (MAE)",
-    "posteriors of different images are pushed apart",
-    ("--objective.kind", "mutual-divergence"),
-)
-PLAIN_DECODER = Cure(
-    "a decoder that sees no neighbouring pixels",
-    "what it cannot copy from them it has to take from the code",
-    ("--model.decoder.kind", "mlp"),
-)
-LONGER = Cure("train longer", "codes form in the first hundreds of steps", ("--training.epochs", "{twice}"))
-RESTART = Cure("another start", "a unit that died, or a part of the model that cuts it off", ("--seed", "{seed}"))
-BOUNDED = Cure(
-    "a bounded variance term",
-    "every log-variance is drawn to zero by its absolute value",
-    ("--objective.kind", "mu", "--objective.variance", "abs"),
-)
-ELBO = Cure("the ELBO", "its rate holds the variances", ("--objective.kind", "elbo"))
-WIDER = Cure("a wider radius", "fewer codes are clipped", ("--model.posterior.clip", "{clip}"))
-PER_DIMENSION = Cure(
-    "the mean term by dimension",
-    "the means stop by themselves",
-    ("--objective.kind", "mu", "--objective.mean", "per-dimension"),
-)
-FITTED = Cure(
-    "samples from a fitted density",
-    "the page draws them beside those of the prior ('samples-fitted' in pictures.safetensors)",
-    ("report",),
-)
-MMD = Cure(
-    "a distance of all codes from the prior (MMD)",
-    "it draws the codes together to the prior without pressing each",
-    ("--objective.kind", "mmd"),
-)
-LARGER_BETA = Cure("a larger β", "the rate draws codes to the prior", ("--objective.beta", "1"))
-
-
-def smaller_beta(beta: float | None) -> Cure:
-    """1 where it was above, else a quarter of it."""
-    less = 1.0 if (beta or 1) > 1 else (beta or 1) / 4
-    return Cure("smaller β", f"{less:g} in the place of {beta or 1:g}", ("--objective.beta", f"{less:g}"))
-
-
-def smaller_latent(size: int) -> Cure:
-    """As many dimensions as are used."""
-    return Cure("a smaller latent", "as many dimensions as are used", ("--model.posterior.latent", str(max(size, 1))))
-
-
 def _against_collapse(signals: Signals) -> tuple[Cure, ...]:
     """By the likeliest cause: too few steps, the weight of the rate, a decoder that needs no code."""
-    early = (LONGER,) if signals.steps < FEW_STEPS else ()
+    early = (cures.LONGER,) if signals.steps < FEW_STEPS else ()
     if signals.beta is not None and signals.beta > 1:
-        return (*early, smaller_beta(signals.beta), MU, MAE)
-    return (*early, WARMUP, FREE_BITS, MAE, MU, PLAIN_DECODER, smaller_beta(signals.beta))
+        return (*early, cures.smaller_beta(signals.beta), cures.MU, cures.MAE)
+    first = (cures.PLAIN_DECODER,) if signals.decoder not in PLAIN else ()
+    others = (cures.WARMUP, cures.FREE_BITS, cures.MAE, cures.MU, cures.smaller_beta(signals.beta))
+    return (*early, *first, *others)

@@ -10,6 +10,7 @@ from elboroom.evaluation.codes import Codes, active_units
 from elboroom.evaluation.likelihood import bound
 from elboroom.evaluation.shuffled import log_px, shuffled_codes
 from elboroom.evaluation.subject import Subject
+from elboroom.runs import read_state
 
 PAIRS = 20_000  # decoded images for the dimensions, all together
 FEWEST, MOST = 64, 500  # images on which a single dimension is tried
@@ -33,6 +34,10 @@ class Signals:
     """Weight of the rate in training; None where the objective has no such weight."""
     posterior: str
     """Kind of the posterior."""
+    decoder: str
+    """Kind of the decoder."""
+    diverged: str | None
+    """In what the training diverged, where it did."""
     rate: float | None
     """KL(q(z|x) || p(z)), nats per image; None for a point posterior."""
     rate_by_dimension: tuple[float, ...] | None
@@ -88,6 +93,8 @@ def signals(subject: Subject) -> Signals:
         objective=objective.kind,
         beta=objective.effective_beta,
         posterior=subject.run.config.model.posterior.kind,
+        decoder=subject.run.config.model.decoder.kind,
+        diverged=diverged(subject),
         rate=None if seen.rate is None else seen.rate.mean().item(),
         rate_by_dimension=_numbers(seen.rate_by_dimension),
         mean_variance=_numbers(found.mean.double().var(0, correction=0)),
@@ -107,6 +114,12 @@ def signals(subject: Subject) -> Signals:
         clipped=clipped,
         raw_norm=raw_norm,
     )
+
+
+def diverged(subject: Subject) -> str | None:
+    """``log-variance runaway (its mean fell below -20) at step 120``, or None."""
+    state = read_state(subject.run.folder)
+    return None if state["status"] != "diverged" else f"{state['term']} {state['why']} at step {state['at']:,}"
 
 
 def _numbers(values: Tensor | None) -> tuple[float, ...] | None:
