@@ -174,10 +174,16 @@ def verdicts(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(k)} | {n} |" for k, n in sorted(told.items()))]) + "\n"
 
 
-def page(rows: list[dict[str, Any]], head: dict[str, Any]) -> str:
+def page(said: list[dict[str, Any]]) -> str:
     """The results as Markdown."""
-    about = f"`{head['command']}`, commit {head['commit']}, {head['seconds']:.0f} s on one thread."
-    parts = ("# The doctor, counted", about, table(rows), "## What it said", verdicts(rows))
+    about = [
+        f"- {s['data']}: seeds {s['seeds'][0]} to {s['seeds'][-1]}, commit {s['commit']}, {s['seconds'] / 60:.0f} "
+        "minutes on one thread of a busy machine"
+        for s in said
+    ]
+    rows = [r for s in said for r in s["rows"]]
+    head = "# The doctor, counted\n\nBy `benchmarks/doctor.py`, which says what was planted and what counts as found."
+    parts = (head, "\n".join(about), table(rows), "## What it said", verdicts(rows))
     return "\n\n".join(p.rstrip("\n") for p in parts) + "\n"
 
 
@@ -186,25 +192,39 @@ def main() -> None:
     parser.add_argument("data", nargs="*", default=["digits"], choices=list(DATA))
     parser.add_argument("--seeds", type=int, help="how many; by default 20 on digits, 5 on sprites, 1 on mnist")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--out", type=Path, help="folder for doctor.json and README.md")
+    parser.add_argument(
+        "--out", type=Path, help="folder for a JSON file of each data set, and a README.md of all that are there"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
     logging.captureWarnings(True)
-    started, rows = time.perf_counter(), []
+    commit, said = code_commit(), []
     for name in asked.data:
-        seeds = range(asked.first, asked.first + (asked.seeds or NAMES[name]))
-        rows += count(name, seeds, lambda text: print(text, file=sys.stderr, flush=True))
-    head = {
-        "format": 1,
-        "command": " ".join(["python", "benchmarks/doctor.py", *sys.argv[1:]]),
-        "commit": code_commit(),
-    }
-    head |= {"seconds": time.perf_counter() - started}
-    print(table(rows))
+        seeds, started = range(asked.first, asked.first + (asked.seeds or NAMES[name])), time.perf_counter()
+        rows = count(name, seeds, lambda text: print(text, file=sys.stderr, flush=True))
+        about = {"data": name, "commit": commit, "seeds": [*seeds], "seconds": round(time.perf_counter() - started)}
+        said.append({"format": 1, **about, "rows": rows})
+    print(table([r for s in said for r in s["rows"]]))
     if asked.out is not None:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        (asked.out / "doctor.json").write_text(json.dumps(head | {"rows": rows}, indent=None) + "\n", encoding="utf-8")
-        (asked.out / "README.md").write_text(page(rows, head), encoding="utf-8")
+        write(asked.out, said)
+
+
+def write(out: Path, said: list[dict[str, Any]]) -> None:
+    """A file of each data set, and the page of all that lie there."""
+    out.mkdir(parents=True, exist_ok=True)
+    for one in said:
+        (out / f"{one['data']}.json").write_text(json.dumps(rounded(one)) + "\n", encoding="utf-8")
+    known = [out / f"{name}.json" for name in DATA]
+    (out / "README.md").write_text(page([json.loads(p.read_text()) for p in known if p.exists()]), encoding="utf-8")
+
+
+def rounded(value: Any) -> Any:
+    """Four digits of each number, so that the file stays small."""
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(v) for v in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What is measured of a trained model beyond the bounds: a line per metric.
 
-Each names a function ``(subject, *, <its fields>) -> Found`` (`elboroom.evaluation.subject`). A metric that a run cannot
-have (no labels, no density) says so, and the others go on.
+Each names a function ``(subject, *, <its fields>) -> Found`` (`elboroom.evaluation.subject`). A metric that a run
+cannot have (no labels, no density) says so, and the others go on.
 """
 
 from typing import Any, ClassVar, Literal
