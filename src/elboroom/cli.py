@@ -171,6 +171,44 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Doctor:
+    """Say in words whether a trained run is healthy: collapsed, over-regularized, codes outside the prior, ...; each
+    verdict with its figures and what to try."""
+
+    run: File
+    """Run folder."""
+    checkpoint: str = "auto"
+    """best, last, step-N, or auto: best where there is one, else last."""
+    out: Path | None = None
+    """Write the verdict and all figures as JSON here too (always: evaluation/step-N/doctor.json)."""
+    strict: bool = False
+    """Exit with 1 where there is an alarm; a verdict is a result otherwise."""
+    device: str = "cpu"
+    """Where to compute."""
+    data_dir: Path | None = None
+    """Where data files lie (else $ELBOROOM_DATA, else the user cache)."""
+    trust: bool = False
+    """Allow a configuration that names your own parts."""
+
+    def __call__(self) -> int:
+        from elboroom import runs
+        from elboroom.evaluation.checkup import examine, keep
+        from elboroom.evaluation.subject import Subject
+        from elboroom.training.checkpoint import replace_text
+
+        if self.out is not None and not self.out.parent.is_dir():
+            raise InputError(f"{self.out.parent}: no such folder. Make it, or choose another --out.")
+        use_data(self.data_dir)
+        run = runs.load(self.run, checkpoint=self.checkpoint, device=self.device, trust=self.trust)
+        found = examine(Subject(run))
+        keep(run, found)
+        if self.out is not None:
+            replace_text(self.out, found.json())
+        print(*found.lines(), sep="\n")
+        return FAILED if self.strict and found.severity == "alarm" else DONE
+
+
+@dataclass(frozen=True)
 class Report:
     """Write one page about runs or studies: the table, curves, reconstructions, samples, latents."""
 
@@ -365,7 +403,10 @@ class Results:
         return DONE
 
 
-COMMANDS = (Study, Train, Resume, Evaluate, Report, Sample, Reconstruct, Interpolate, Encode, Data, Recipes, Results)
+COMMANDS = (
+    *(Study, Train, Resume, Evaluate, Doctor, Report, Sample, Reconstruct, Interpolate, Encode),
+    *(Data, Recipes, Results),
+)
 TAKE_FIELDS = ("study", "train", "resume")
 
 

@@ -12,6 +12,7 @@ from elboroom.config import Training, apply_options, run_from, to_yaml
 from elboroom.config.run import EXTENDABLE, to_dict
 from elboroom.data import Data
 from elboroom.errors import Diverged, InputError, Stopped
+from elboroom.evaluation.monitors import EarlyWarning, warmed_up
 from elboroom.studies import search as rates
 from elboroom.studies.assemble import Report, make_trainer
 from elboroom.training import Trainer
@@ -46,15 +47,28 @@ def execute(
         if chosen is None:
             chosen, losses = rates.search(config, data, runtime, folder, say)
         identity = runs.identity(folder) if resume else config.identity
-        trainer = make_trainer(chosen, data, runtime, folder, identity, stop=stop, report=report, fresh=not resume)
+        warn = EarlyWarning(say, warmed_up(chosen))
+        told = _both(report, warn)
+        trainer = make_trainer(chosen, data, runtime, folder, identity, stop=stop, report=told, fresh=not resume)
         if resume:
             trainer.resume()
+            warn.recall(folder / "metrics.jsonl")
         else:
             runs.create(config, folder)
             stack.enter_context(runs.locked(folder))
         rates.record(folder, chosen, losses)
         runs.write_environment(folder, runtime, data)
         _train(trainer, folder)
+
+
+def _both(report: Report, warn: EarlyWarning) -> Report:
+    """A log line goes to both."""
+
+    def told(line: dict[str, Any]) -> None:
+        report(line)
+        warn(line)
+
+    return told
 
 
 def _place(config: RunConfig, resumed: Path | None, say: Callable[[str], None]) -> tuple[Runtime, Data]:
