@@ -14,7 +14,7 @@ from oracles.small_data import data_of, run_of
 
 from elboroom.config import load_run, run_from, to_yaml
 from elboroom.config.base import merged
-from elboroom.evaluation import cures, doctor
+from elboroom.evaluation import cures, doctor, monitors
 from elboroom.evaluation.checkup import examine, keep
 from elboroom.evaluation.codes import Codes
 from elboroom.evaluation.cures import admits, prescribed
@@ -326,28 +326,31 @@ def test_the_end_of_the_warm_up(changes, steps):
 
 
 def collapsing(**more):
-    """150 steps of two, a β that leaves nothing, and evaluations that are few."""
+    """A β that leaves nothing, in two steps an epoch."""
     return run_from(merged({
         "data": {"name": "digits", "binarize": "dynamic", "limit": 64},
         "model": {"encoder": {"hidden": [8]}, "decoder": {"hidden": [8]}, "posterior": {"latent": 2}},
         "objective": {"kind": "elbo", "beta": 200},
-        "training": {"epochs": 75, "batch": 32, "threads": 1, "evaluate_every": 10, "checkpoint_every": 1000,
-                     "optimizer": {"lr": 0.01}},
+        "training": {"epochs": 6, "batch": 32, "threads": 1, "checkpoint_every": 1000},
     }, more))  # fmt: skip
 
 
-def test_a_collapsing_training_warns_once_even_when_it_goes_on(tmp_path):
+def test_a_collapsing_training_warns_once_even_when_it_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(monitors, "WARNED_AFTER", 4)
     said = []
     execute(collapsing(), tmp_path / "run", say=said.append)
     assert len(said) == 1
     assert re.search(r"carries almost nothing \(rate [\d.e-]+ nats.*warm-up .*elboroom doctor", said[0])
-    config = extend(tmp_path / "run", collapsing(), ["--training.epochs", "100"])
+    config = extend(tmp_path / "run", collapsing(), ["--training.epochs", "9"])
     execute(config, tmp_path / "run", resume=True, say=said.append)
+    assert len(said) == 1
+    warmed = collapsing(objective={"warmup": {"kind": "linear", "steps": 100}})
+    execute(warmed, tmp_path / "warm", say=said.append)
     assert len(said) == 1
 
 
 def test_an_evaluation_line_has_the_cheap_signals(tmp_path):
-    clipped = {"model": {"posterior": {"clip": 1e-3}}, "training": {"epochs": 1, "evaluate_every": 1}}
+    clipped = {"model": {"posterior": {"clip": 1e-3}}, "training": {"epochs": 1}}
     execute(collapsing(**clipped), tmp_path / "run")
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert line["clipped"] == 1
