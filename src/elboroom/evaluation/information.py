@@ -244,8 +244,8 @@ def information(subject: Subject, *, samples: int = 2000, components: int = 10_0
     """Mutual information of example and code, and what the codes of all examples look like beside the prior.
 
     Scores by the mixture of all posteriors, and under ``/leave-one-out`` by that of all but the code's own; what each
-    is an estimate of is said in `split_rate`. The rate, too, is above the information. The standard error is over images; the share of the mixture in it is of
-    second order, since the mean of q(z|x) / q(z) over q(z) is 1.
+    is an estimate of is said in `split_rate`. The rate, too, is above the information. The standard error is over
+    images; the share of the mixture in it is of second order, since the mean of q(z|x) / q(z) over q(z) is 1.
 
     Args:
         subject: what is looked at.
