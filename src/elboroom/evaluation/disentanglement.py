@@ -370,7 +370,9 @@ def _mig(asked: _Question) -> Answer:
 def _of_posteriors(subject: Subject, names: Sequence[str]) -> Float[np.ndarray, "latent f"]:
     found = subject.seen.examples.factors
     kept = [k for k, column in enumerate(found.T) if len(column.unique()) > 1]
-    return posterior_information(posteriors(subject), subject.codes().z.double(), found[:, kept])
+    q = posteriors(subject)
+    z, factors = subject.codes().z.double(), found[:, kept]
+    return posterior_information(q, z.to(q.loc.device), factors.to(q.loc.device))
 
 
 def _dci(asked: _Question) -> Answer:

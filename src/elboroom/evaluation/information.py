@@ -51,8 +51,8 @@ def posteriors(subject: Subject) -> Diagonal:
     Raises:
         InputError: a posterior that is neither a diagonal Gaussian nor a diagonal Laplace.
     """
-    found = subject.codes()
-    first = subject.seen.examples.fixed(torch.zeros(1, dtype=torch.int64, device=found.mean.device))
+    found, device = subject.codes(), subject.seen.examples.rows.device  # kept codes are read onto the CPU
+    first = subject.seen.examples.fixed(torch.zeros(1, dtype=torch.int64, device=device))
     with torch.no_grad():
         q = subject.model.encoder(first.x)
     if type(q) not in REBUILT:
@@ -61,7 +61,7 @@ def posteriors(subject: Subject) -> Diagonal:
             f"the posterior '{q.family}' has no divergences or mixtures to measure: {why}. "
             "Train with the posterior gaussian or laplace, or leave the metric out."
         )
-    return REBUILT[type(q)](found.mean.double(), found.log_var.double())
+    return REBUILT[type(q)](found.mean.to(device).double(), found.log_var.to(device).double())
 
 
 def by_dimension(q: Diagonal) -> Diagonal:
