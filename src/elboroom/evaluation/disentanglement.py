@@ -63,7 +63,8 @@ def binned_information(
     """I(z_j; v_k) in nats from counts, each dimension of the code in equal bins between its extremes.
 
     The estimator of Locatello et al. (2019), arXiv:1811.12359, for codes without a density. Too large by about
-    (bins - 1)(classes - 1) / 2n, in every dimension alike.
+    (bins - 1)(classes - 1) / 2n, in every dimension alike; at most log bins, which keeps MIG below 1 where a factor has
+    more classes.
     """
     cut = [np.digitize(z, np.histogram_bin_edges(z, bins)[1:-1]) for z in code.T]
     return np.array([[mutual_info_score(v, b) for v in factors.T] for b in cut])
@@ -369,7 +370,9 @@ def _mig(asked: _Question) -> Answer:
 def _of_posteriors(subject: Subject, names: Sequence[str]) -> Float[np.ndarray, "latent f"]:
     found = subject.seen.examples.factors
     kept = [k for k, column in enumerate(found.T) if len(column.unique()) > 1]
-    return posterior_information(posteriors(subject), subject.codes().z.double(), found[:, kept])
+    q = posteriors(subject)
+    z, factors = subject.codes().z.double(), found[:, kept]
+    return posterior_information(q, z.to(q.loc.device), factors.to(q.loc.device))
 
 
 def _dci(asked: _Question) -> Answer:

@@ -1,7 +1,8 @@
-"""What the posteriors tell about the examples, and where all codes together lie (nats, float64).
+r"""What the posteriors tell about the examples, and where all codes together lie (nats, float64).
 
-Over the scored split the aggregate posterior is the mixture :math:`q(z) = \\frac1N \\sum_n q(z | x_n)`, so all that is
-said of it here is a mean of log-densities. Each function but the last three takes posteriors and codes made by hand.
+Over the scored split the aggregate posterior is the mixture :math:`q(z) = \frac1N \sum_n q(z | x_n)`, so all that is
+said of it here is a mean of log-densities. `pairs`, `information` and `dimensions` look at a run; the rest takes
+posteriors and codes made by hand.
 """
 
 import math
@@ -50,8 +51,8 @@ def posteriors(subject: Subject) -> Diagonal:
     Raises:
         InputError: a posterior that is neither a diagonal Gaussian nor a diagonal Laplace.
     """
-    found = subject.codes()
-    first = subject.seen.examples.fixed(torch.zeros(1, dtype=torch.int64, device=found.mean.device))
+    found, device = subject.codes(), subject.seen.examples.rows.device  # kept codes are read onto the CPU
+    first = subject.seen.examples.fixed(torch.zeros(1, dtype=torch.int64, device=device))
     with torch.no_grad():
         q = subject.model.encoder(first.x)
     if type(q) not in REBUILT:
@@ -60,7 +61,7 @@ def posteriors(subject: Subject) -> Diagonal:
             f"the posterior '{q.family}' has no divergences or mixtures to measure: {why}. "
             "Train with the posterior gaussian or laplace, or leave the metric out."
         )
-    return REBUILT[type(q)](found.mean.double(), found.log_var.double())
+    return REBUILT[type(q)](found.mean.to(device).double(), found.log_var.to(device).double())
 
 
 def by_dimension(q: Diagonal) -> Diagonal:
@@ -108,7 +109,7 @@ def pairs(subject: Subject, *, batch: int = 100, weighting: str = "batches") -> 
 
     Args:
         subject: what is looked at.
-        batch: examples of a batch; the spread depends on it little, by which pairs it holds.
+        batch: examples of a batch; the mean does not depend on it, but for chance.
         weighting: ``batches``: a smaller last batch counts as much as the others (as in the paper's program);
             ``pairs``: by its number of pairs.
 
@@ -243,8 +244,8 @@ def information(subject: Subject, *, samples: int = 2000, components: int = 10_0
     """Mutual information of example and code, and what the codes of all examples look like beside the prior.
 
     Scores by the mixture of all posteriors, and under ``/leave-one-out`` by that of all but the code's own; what each
-    is an estimate of is said in `split_rate`. The standard error is over images; the share of the mixture in it is of
-    second order, since the mean of q(z|x) / q(z) over q(z) is 1.
+    is an estimate of is said in `split_rate`. The rate, too, is above the information. The standard error is over
+    images; the share of the mixture in it is of second order, since the mean of q(z|x) / q(z) over q(z) is 1.
 
     Args:
         subject: what is looked at.
@@ -265,15 +266,30 @@ def information(subject: Subject, *, samples: int = 2000, components: int = 10_0
     with torch.no_grad():
         z, _ = q.at(torch.arange(m, device=q.loc.device)).rsample_with_log_prob(noise)
         inside, outside = split_rate(q, z, subject.model.prior(subject.model.encoder))
-    held = {
-        "": f"mixture of {total:,} posteriors, at most log {total:,} nats of information; of a population: below",
-        "/leave-one-out": f"mixture of the other {total - 1:,} posteriors; of a population: above",
-    }
+    return Found(_parts_scores(subject, inside, total, k, "") + _parts_scores(subject, outside, total, k, LEFT_OUT))
+
+
+LEFT_OUT = "/leave-one-out"
+BIAS = {
+    ("mutual-information", ""): "below",
+    ("mutual-information", LEFT_OUT): "above",
+    ("aggregate-kl", ""): "above",
+    ("aggregate-kl", LEFT_OUT): "below",
+}
+"""On which side of a population's value an estimate lies in expectation, where that is known."""
+
+
+def _parts_scores(subject: Subject, parts: Information, total: int, samples: int, ending: str) -> list[Score]:
+    """The parts under their names with an ending, each with its mixture and its bias in the protocol."""
+    mixture = f"mixture of the other {total - 1:,} posteriors" if ending else f"mixture of {total:,} posteriors"
     scores = []
-    for (ending, estimator), parts in zip(held.items(), (inside, outside), strict=True):
-        protocol = subject.protocol(estimator=estimator, code="z", samples=k)
-        scores += [mean_score(name + ending, v.mean(0), "nats", "", protocol) for name, v in parts.named().items()]
-    return Found(scores)
+    for name, values in parts.named().items():
+        side = BIAS.get((name, ending), "on either side")
+        most = f", at most log {total:,}" if (name, ending) == ("mutual-information", "") else ""
+        how = f"{mixture}{most}; of a population's value: {side}"
+        held = subject.protocol(estimator=how, code="z", samples=samples)
+        scores.append(mean_score(name + ending, values.mean(0), "nats", "", held))
+    return scores
 
 
 # Each dimension of the codes ----------------------------------------------------------------------------------------
