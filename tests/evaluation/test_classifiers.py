@@ -144,4 +144,4 @@ def test_mnist_gives_the_accuracy_and_the_baseline_of_the_study():
     accuracy, baseline = (p.argmax(1) == data.test.labels).double().mean().item(), p.amax(1).double().mean().item()
     print(f"weak on MNIST: {100 * accuracy:.2f} %, baseline {baseline:.4f}, hash {hash_of(network)}")
     assert 0.85 <= accuracy <= 0.87
-    assert 0.70 <= baseline <= 0.745
+    assert 0.70 <= baseline <= 0.74

@@ -96,6 +96,28 @@ def test_scatter_takes_any_labels(labels):
     assert figures.png(figures.scatter(points, labels))
 
 
+@pytest.mark.parametrize("classes", [2, 10, 17, 40])
+def test_an_embedding_has_a_panel_a_method_one_key_and_no_axes(classes):
+    points, labels = np.random.default_rng(0).normal(size=(400, 2)), np.arange(400) % classes
+    figure = figures.embedding({"PCA": points, "t-SNE": points * [3, 1]}, labels)
+    panels = figure.axes[:2]
+    assert [a.get_title(loc="left") for a in panels] == ["PCA", "t-SNE"]
+    assert not any(a.axison for a in panels)
+    colours = {tuple(c) for c in panels[0].collections[0].get_facecolors()}
+    if classes == 40:  # along a scale
+        assert len(figure.axes) == 3
+        return
+    assert len(colours) == classes
+    (key,) = figure.legends
+    assert [t.get_text() for t in key.get_texts()] == [str(k) for k in range(classes)]
+
+
+def test_an_embedding_without_labels_has_no_key():
+    figure = figures.embedding({"PCA": np.zeros((3, 2))})
+    assert not figure.legends
+    assert pixels(figure).shape[0] > 100
+
+
 def test_bars_and_histograms_live_with_nan():
     assert figures.png(figures.bars(np.array([1.0, np.nan, np.inf, 0.01])))
     codes = np.random.default_rng(0).normal(size=(50, 3))

@@ -138,6 +138,22 @@ def test_vector_data_without_labels(quick, tmp_path):
     assert "coloured by class" not in seen
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_an_embedding_is_drawn_where_there_is_one(quick, tmp_path, labelled):
+    run = write_run(tmp_path / "vae", images=False)
+    assert "Codes in the plane" not in text(report([run]).read_text())
+    plane = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    found = {"pca": plane, "pca-explained": np.array([0.3, 0.125]), "rows": np.arange(50)}
+    found |= {"labels": np.arange(50) % 10} if labelled else {}
+    save(run / "evaluation" / "step-130" / "embedding.safetensors", found)
+    assert "t-SNE keeps" not in text(report([run]).read_text())
+    save(run / "evaluation" / "step-130" / "embedding.safetensors", found | {"tsne": plane})
+    seen = text(report([run]).read_text())
+    coloured = ", coloured by class" * labelled
+    assert f"Codes in the plane: 50 codes by the metric “embedding”{coloured}. t-SNE keeps neighbours" in seen
+    assert (run / "figures" / "embedding.png").is_file()
+
+
 @pytest.mark.parametrize(
     "gone",
     ["config.yaml", "state.json", "environment.json", "metrics.jsonl", "timing.jsonl", "scores.json", "evaluation"],

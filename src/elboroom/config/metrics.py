@@ -254,7 +254,7 @@ class Embedding:
 
     kind: Literal["embedding"] = "embedding"
     methods: tuple[Literal["pca", "tsne"], ...] = ("pca",)
-    """How codes come into the plane; t-SNE of 5,000 codes takes about a minute."""
+    """How codes come into the plane; t-SNE of 5,000 codes takes a minute or more."""
     points: Annotated[int, pydantic.Field(ge=2)] = 5000
     """Codes at most, the first of a fixed permutation of the test data."""
     train: bool = False

@@ -103,7 +103,7 @@ WORDS = {"mean": "means of p(x|z), test images before binarization", "sample": "
 
 def _generated(subject: Subject, chosen: Integer[Tensor, " n"], pixels: str) -> Iterator[tuple[str, Images]]:
     """By the origin of the codes; the prior last."""
-    yield "reconstructions", decoded(subject.model, subject.codes().z[chosen.to(subject.run.device)], pixels)
+    yield "reconstructions", decoded(subject.model, subject.code("z")[chosen].to(subject.run.device), pixels)
     for kind in ("gaussian", "mixture", "prior"):
         yield kind, decoded(subject.model, drawn(subject, kind, len(chosen)), pixels)
 
@@ -143,7 +143,7 @@ def confidence(subject: Subject, *, images: int = 10_000, density: str = "prior"
     """
     judge, model, seen = classifier(subject, WEAK), subject.model, subject.seen
     baseline = _sureness(judge, originals(seen.examples, torch.arange(seen.count)))
-    chosen = subject.permutation(seen.count, "generation")[:images].to(subject.run.device)
+    chosen = subject.permutation(seen.count, "generation")[:images]
     held = _protocol(subject, judge, "highest probability of a class", "mean")
     scores = [
         _accuracy(subject, judge, "classifier/accuracy"),
@@ -151,8 +151,8 @@ def confidence(subject: Subject, *, images: int = 10_000, density: str = "prior"
     ]
     codes = {
         "samples": (density, drawn(subject, density, images)),
-        "reconstructions": ("z", subject.codes().z[chosen]),
-        "mean-reconstructions": ("mean", subject.codes().mean[chosen]),
+        "reconstructions": ("z", subject.code("z")[chosen].to(subject.run.device)),
+        "mean-reconstructions": ("mean", subject.code("mean")[chosen].to(subject.run.device)),
     }
     for name, (code, z) in codes.items():
         share = _sureness(judge, decoded(model, z)) / baseline.mean()
