@@ -48,7 +48,7 @@ class Study:
         if self.dry_run:
             for run in planned:
                 studies.look(run)
-                print(f"{run.status:9} {run.folder}")
+                print(f"{run.status:9} {run.folder}" + f" ({run.longer})" * bool(run.longer))
             return DONE
         with stopping(self.budget) as stop, Screen() as screen:
             more = {"stop": stop, "cache": cache_folder(), "report": screen.for_run, "say": screen.say}
