@@ -50,7 +50,12 @@ CHANGES = [
     {"scaling": "standardized"},
     {"classifier": "f00"},
 ]
-WHOSE = [{"weights": "average"}, {"checkpoint": "def"}, {"beta": 4.0}, {"trained": "no bound (mu)"}]  # whose score it is, not under which conditions
+WHOSE = [
+    {"weights": "average"},
+    {"checkpoint": "def"},
+    {"beta": 4.0},
+    {"trained": "no bound (mu)"},
+]  # whose score it is, not under which conditions
 
 
 def test_every_field_of_the_protocol_is_in_one_of_the_two_tables():
