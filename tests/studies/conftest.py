@@ -1,6 +1,9 @@
 """A study of four models and two seeds, kept as results."""
 
+import io
+
 import pytest
+from PIL import Image
 
 from elboroom.config.files import parse_yaml
 from elboroom.config.study import Study
@@ -26,6 +29,9 @@ variants:
 axes: {seed: [0, 1]}
 metrics: {nll: {samples: 2, images: 40}}
 """
+BLANK = io.BytesIO()
+Image.new("L", (1, 1)).save(BLANK, "PNG")
+BLANK = BLANK.getvalue()
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +45,9 @@ def four(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def four_kept(four):
-    """Its results, not to be changed."""
-    collect(four, four.parent / "kept", report([four]), "typed")
+    """Its results, not to be changed; the page's figures are blank, which saves most of the time."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("elboroom.report.figures.png", lambda figure: BLANK)
+        page = report([four])
+    collect(four, four.parent / "kept", page, "typed")
     return four.parent / "kept"

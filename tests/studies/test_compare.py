@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import re
 import shutil
 import sys
 
@@ -188,7 +189,7 @@ def test_bad_input_is_told_with_code_2(four_kept, tmp_path, monkeypatch, elboroo
     monkeypatch.chdir(tmp_path)
     code, _, err = elboroom("compare", *(a.replace("KEPT", str(four_kept)) for a in arguments))
     assert code == 2
-    assert __import__("re").search(message, err)
+    assert re.search(message, err)
 
 
 def test_torn_values_are_told(four_kept, tmp_path):

@@ -75,7 +75,6 @@ def test_results_study_and_run_agree(four, four_kept):
     for folder in (four_kept, four, four / "vae" / "seed-0"):
         assert said(folder) == []
         assert wrong_numbers(folder)[0] == []
-    assert "60 numbers" not in str(arithmetic(four_kept).done)
     done = " ".join(arithmetic(four_kept).done)
     assert "runs/vae/seed-0/: distortion, rate, elbo, accuracy/z, accuracy/mean, nll" in done
     assert "files have the hashes" in done
@@ -242,7 +241,7 @@ def test_training_comes_out_again_bit_for_bit(kept):
     assert (found.findings, found.reached) == ([], True)
     assert found.done[0] == "mu, seed 0: the weights are the same, bit for bit"
     config = kept / "runs" / "mu" / "seed-0" / "config.yaml"
-    config.write_text(config.read_text().replace("epochs: 1", "epochs: 40"))
+    config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.05", 1))
     other = from_training(kept, "mu/seed-0", ["elbo"])
     assert any("other weights than then" in line for line in other.gaps)
     assert "as training it anew gives" in str(other.findings[0])
