@@ -48,7 +48,7 @@ class Study:
         if self.dry_run:
             for run in planned:
                 studies.look(run)
-                print(f"{run.status:9} {run.folder}")
+                print(f"{run.status:9} {run.folder}" + f" ({run.longer})" * bool(run.longer))
             return DONE
         with stopping(self.budget) as stop, Screen() as screen:
             more = {"stop": stop, "cache": cache_folder(), "report": screen.for_run, "say": screen.say}
@@ -403,9 +403,102 @@ class Results:
         return DONE
 
 
+@dataclass(frozen=True)
+class Compare:
+    """Runs and studies side by side: ranked with intervals where protocols agree, else apart, with the reason."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders, study folders, folders that `elboroom results` wrote."""
+    scores: str = ""
+    """Names of scores, such as elbo,nll; all by default."""
+    out: Path | None = None
+    """Also write it: .csv, .json, .md or .html."""
+    resamples: int = 10_000
+    """Resamples of the bootstrap."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+    def __call__(self) -> int:
+        from elboroom.studies import compared
+        from elboroom.studies.compare import compare
+
+        if not self.folders:
+            raise InputError("no folder given: `elboroom compare RUN RUN`.")
+        _at_least(self.resamples, 100, "resamples")
+        _at_least(self.seed, 0, "seed")
+        if self.out is not None:
+            compared.check(self.out)
+        found = compare(self.folders, _words(self.scores), resamples=self.resamples, seed=self.seed)
+        print(compared.text(found), end="")
+        if self.out is not None:
+            compared.write(found, self.out)
+            print(f"written: {self.out}")
+        return DONE
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check numbers against what they were made from: means, hashes, tables; on request weights and training."""
+
+    folder: File
+    """Folder that `elboroom results` wrote, a study, or a run."""
+    weights: bool = False
+    """Also compute the scores anew from the weights that are kept (needs the data)."""
+    training: bool = False
+    """Also train one run anew by its configuration, and compare its scores."""
+    run: str = ""
+    """Which run to train anew, such as vae/seed-0; the first by default."""
+    scores: str = ""
+    """Which scores to compute anew, such as elbo,rate; all by default."""
+    data_dir: Path | None = None
+    """Where data files lie (else $ELBOROOM_DATA, else the user cache)."""
+    trust: bool = False
+    """Allow configurations that name your own parts; importing them runs their code."""
+
+    def __call__(self) -> int:
+        from elboroom.report.check import wrong_numbers
+        from elboroom.studies.recompute import from_training, from_weights
+        from elboroom.studies.verify import Finding, arithmetic
+
+        use_data(self.data_dir)
+        first = arithmetic(self.folder)
+        wrong, count = wrong_numbers(self.folder)
+        first.findings += [Finding("report.html", line) for line in wrong]
+        if count and not wrong:
+            first.done.append(f"report.html: {count} numbers are those of the runs")
+        found = [first]
+        with Screen() as screen:
+            more = {"trust": self.trust, "cache": cache_folder(), "progress": screen.share, "say": screen.say}
+            if self.weights:
+                found.append(from_weights(self.folder, _words(self.scores), **more))
+            if self.training:
+                found.append(from_training(self.folder, self.run, _words(self.scores), **more))
+        return _verdict(found)
+
+
+def _verdict(found: list[Any]) -> int:
+    """What was verified, in words; 0 where all agrees and all that was asked for was reached."""
+    names = ("", "arithmetic", "weights", "training")
+    for depth in found:
+        lines = depth.done + [f"not checked: {line}" for line in depth.gaps]
+        print("\n".join([f"depth {depth.depth}, {names[depth.depth]}:", *(f"  {line}" for line in lines)]))
+    findings = [f for depth in found for f in depth.findings]
+    for finding in findings:
+        print(f"elboroom: {finding}", file=sys.stderr)
+    reached = [str(depth.depth) for depth in found if depth.reached]
+    unreached = [str(depth.depth) for depth in found if not depth.reached]
+    print(f"depths reached: {', '.join(reached)} of 3" + f"; not reached: {', '.join(unreached)}" * bool(unreached))
+    print(f"{len(findings)} numbers or files do not agree" if findings else "all that was checked agrees")
+    return BAD_INPUT if findings or unreached else DONE
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 COMMANDS = (
-    *(Study, Train, Resume, Evaluate, Doctor, Report, Sample, Reconstruct, Interpolate, Encode),
-    *(Data, Recipes, Results),
+    *(Study, Train, Resume, Evaluate, Doctor, Report, Compare, Verify),
+    *(Sample, Reconstruct, Interpolate, Encode, Data, Recipes, Results),
 )
 TAKE_FIELDS = ("study", "train", "resume")
 

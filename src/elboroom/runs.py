@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -105,8 +106,16 @@ def read_environment(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def write_environment(folder: Path, runtime: Runtime, data: Data) -> None:
-    """Versions, device, threads, the commit of the code, and the hashes of the data files."""
+SESSION = ("commit", "machine", "device", "threads", "precision")
+"""What a line of sessions.jsonl takes from the environment."""
+
+
+def write_environment(folder: Path, runtime: Runtime, data: Data, step: int = 0) -> None:
+    """Versions, device, threads, the commit of the code, and the hashes of the data files: of this session.
+
+    A run that is resumed may go on with other code or on another machine, so each session leaves a line in
+    sessions.jsonl, with the step from which it went on.
+    """
     names = ("torch", "numpy", "scikit-learn", "safetensors", "pydantic")
     versions = {"python": platform.python_version(), "elboroom": importlib.metadata.version("elboroom")}
     versions |= {name: importlib.metadata.version(name) for name in names}
@@ -122,6 +131,22 @@ def write_environment(folder: Path, runtime: Runtime, data: Data) -> None:
         "data": data.files,
     }
     replace_text(folder / "environment.json", json.dumps(content, indent=1) + "\n")
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = {"started": started, "step": step, **{name: content[name] for name in SESSION}}
+    replace_text(folder / "sessions.jsonl", "".join(f"{json.dumps(s)}\n" for s in [*read_sessions(folder), line]))
+
+
+def read_sessions(folder: Path) -> list[dict[str, Any]]:
+    """The sessions of a run, in order; none where an older version trained it. A line that is none is left out."""
+    try:
+        lines = (folder / "sessions.jsonl").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return [s for s in found if isinstance(s, dict)]
 
 
 def code_commit() -> str | None:

@@ -37,6 +37,8 @@ class Protocol:
     """Posterior samples of the estimator (0: none drawn)."""
     beta: float | None = None
     """Weight of the rate in training, where the objective was no bound on log p(x)."""
+    trained: str = ""
+    """What was trained: ``bound``, or ``no bound (mu)`` with the objective's name; empty in older files."""
     dtype: str = "float32"
     code: str = ""
     """Which code was read (sampled z, mean), or where decoded codes came from (prior, a fitted density)."""
@@ -48,8 +50,8 @@ class Protocol:
     """Hash of the classifier that a metric leans on."""
 
     def comparable(self) -> "Protocol":
-        """The protocol without what says whose score it is: weights, checkpoint, effective beta."""
-        return dataclasses.replace(self, weights="raw", checkpoint="", beta=None)
+        """The protocol without what says whose score it is: weights, checkpoint, effective beta, objective."""
+        return dataclasses.replace(self, weights="raw", checkpoint="", beta=None, trained="")
 
     def differences(self, other: "Protocol") -> dict[str, tuple[Any, Any]]:
         """The fields in which two protocols cannot be compared, with both values."""
@@ -71,7 +73,8 @@ class Score:
 
     @property
     def key(self) -> tuple[str, Protocol]:
-        return self.name, self.protocol
+        """Name and protocol; what was trained follows from the checkpoint, and older files do not say it."""
+        return self.name, dataclasses.replace(self.protocol, trained="")
 
     def __str__(self) -> str:
         error = "" if self.stderr is None else f" ± {self.stderr:.2g}"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import sys
 
@@ -119,6 +120,82 @@ def test_folder_of_another_configuration_is_refused(study, tmp_path):
     with pytest.raises(InputError, match=r"another configuration.*--out"):
         go(Study(**other), tmp_path)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def longer(text, epochs):
+    return Study(**parse_yaml(text.replace("epochs: 1", f"epochs: {epochs}"), "here"))
+
+
+def test_more_epochs_lengthen_the_runs(study, tmp_path):
+    """They end as runs of that length would; a second call finds them done."""
+    small = studies.scaled(study, "smoke")
+    more = dataclasses.replace(small, base=longer(TEXT, 2).base)
+    go(small, tmp_path / "out")
+    said = go(more, tmp_path / "out")
+    assert sum("going on 1 -> 2 epochs" in line for line in said) == 2
+    assert sum("evaluating" in line for line in said) == 2
+    go(more, tmp_path / "alone")
+    for folder in written(tmp_path / "out"):
+        left, right = (runs.load(tmp_path / name / folder).checkpoint_hash for name in ("alone", "out"))
+        assert left == right
+    assert go(more, tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(("old", "new"), [("epochs: 1", "epochs: 1, log_every: 7"), ("limit: 64", "limit: 60")])
+def test_fewer_epochs_or_other_intervals_are_refused(study, tmp_path, old, new):
+    planned = studies.plan(longer(TEXT, 2), tmp_path)
+    runs.create(planned[0].config, tmp_path / "vae" / "seed-0")
+    other = Study(**parse_yaml(TEXT.replace(old, new), "here"))
+    message = "another configuration" if "limit" in new else "epochs 2 there, 1 asked for.*never shorter"
+    with pytest.raises(InputError, match=message):
+        go(other, tmp_path)
+
+
+def test_a_diverged_run_is_not_lengthened(tmp_path):
+    bad = TEXT.replace("vae: {}", "").replace("beta: 4.0}}", "beta: 4.0}, training: {optimizer: {lr: 1.0e+38}}}")
+    go(longer(bad, 9), tmp_path)
+    assert {r["status"] for r in written(tmp_path).values()} == {"diverged"}
+    assert go(longer(bad, 10), tmp_path) == []
+    assert {r["status"] for r in written(tmp_path).values()} == {"diverged"}
+
+
+def test_a_run_of_an_older_version_is_lengthened_too(study, tmp_path):
+    """Its file lacks a field that came later, and its checkpoints belong to that file."""
+    small = studies.scaled(study, "smoke")
+    planned = studies.plan(small, tmp_path)
+    path = planned[0].folder / "config.yaml"
+    runs.create(planned[0].config, planned[0].folder)
+    path.write_text(path.read_text().replace("  weight_prior: null\n", ""))
+    go(small, tmp_path)
+    go(dataclasses.replace(small, base=longer(TEXT, 2).base), tmp_path)
+    assert {r["status"] for r in written(tmp_path).values()} == {"done"}
+    assert "weight_prior" not in path.read_text()
+    assert "epochs: 2" in path.read_text()
+
+
+def test_runs_of_earlier_plans_stay_listed(study, tmp_path):
+    small = studies.scaled(study, "smoke")
+    go(small, tmp_path)
+    studies.carry_out(small, tmp_path, studies.plan(small, tmp_path, options=("--seed", "3")))
+    assert list(written(tmp_path)) == ["vae/seed-3", "beta/seed-3", "vae/seed-0", "beta/seed-0"]
+    shutil.rmtree(tmp_path / "vae" / "seed-0")
+    go(dataclasses.replace(small, variants={"beta": small.variants["beta"]}), tmp_path)
+    assert list(written(tmp_path)) == ["beta/seed-0", "vae/seed-3", "beta/seed-3"]
+    assert {r["status"] for r in written(tmp_path).values()} == {"done"}
+
+
+def test_each_session_leaves_a_line(study, tmp_path):
+    """Training, then more epochs from the step at which the first ended: 64 images in batches of 32 are 2 steps."""
+    small = studies.scaled(study, "smoke")
+    go(small, tmp_path)
+    folder = tmp_path / "vae" / "seed-0"
+    with (folder / "sessions.jsonl").open("a") as file:
+        file.write('{"started": "2026-0')  # torn
+    go(dataclasses.replace(small, base=longer(TEXT, 2).base), tmp_path)
+    sessions = runs.read_sessions(folder)
+    assert [s["step"] for s in sessions] == [0, 2]
+    assert {"started", "commit", "machine", "device", "threads", "precision"} <= set(sessions[0])
+    assert runs.read_environment(folder)["commit"] == sessions[-1]["commit"]
 
 
 @pytest.mark.parametrize("state", ["missing", "torn", "no configuration"])

@@ -64,13 +64,21 @@ def code_scores(run: Run, seen: View, found: Codes, companion: bool = True) -> l
     scores = [
         Score(name="active-units", value=float(units), unit="units", better="", examples=seen.count, protocol=held),
     ]
-    if not companion or run.companion is None or found.labels is None:
+    if not companion:
         return scores
-    for name, code in {"z": found.z, "mean": found.mean}.items():
-        held = protocol(run, seen, estimator="companion classifier", code=name, labels="all")
-        right = accuracy(run.companion, code, found.labels)
-        scores.append(mean_score(f"accuracy/{name}", 100 * right, "%", "higher", held))
+    for name, right in answers(run, found).items():
+        code = name.removeprefix("accuracy/")
+        held = protocol(run, seen, estimator="companion classifier", code=code, labels="all")
+        scores.append(mean_score(name, right, "%", "higher", held))
     return scores
+
+
+def answers(run: Run, found: Codes) -> dict[str, Float[Tensor, " n"]]:
+    """100 where the companion is right and else 0, by the name of the score; none without companion or labels."""
+    if run.companion is None or found.labels is None:
+        return {}
+    pairs = {"z": found.z, "mean": found.mean}
+    return {f"accuracy/{name}": 100 * accuracy(run.companion, code, found.labels) for name, code in pairs.items()}
 
 
 @torch.no_grad()

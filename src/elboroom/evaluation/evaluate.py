@@ -13,7 +13,7 @@ from elboroom import scores as score_files
 from elboroom.config import Data as DataConfig
 from elboroom.data import load as load_data
 from elboroom.errors import InputError
-from elboroom.evaluation.codes import code_scores
+from elboroom.evaluation.codes import answers, code_scores
 from elboroom.evaluation.likelihood import bound, bound_scores, evidence, nll_scores
 from elboroom.evaluation.samples import pictures
 from elboroom.evaluation.subject import Found, Subject
@@ -62,6 +62,7 @@ def evaluate(
     subject = Subject(run, None if other is None else data, cache=cache, progress=progress)
     encoded = subject.codes()
     scores += code_scores(run, seen, encoded, companion=other is None)  # other data has other classes
+    examples |= answers(run, encoded) if other is None else {}
     if samples and has_likelihood(run):
         part = view(data, count=images)
         weighed = evidence(run.model, part, samples, progress=lambda done, total: progress("NLL", done, total))

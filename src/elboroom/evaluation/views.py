@@ -55,6 +55,7 @@ def protocol(run: Run, seen: View, **more: object) -> Protocol:
         weights=run.weights,
         checkpoint=run.checkpoint_hash,
         beta=None if objective.is_bound and objective.effective_beta == 1 else objective.effective_beta,
+        trained="bound" if objective.is_bound else f"no bound ({objective.kind})",
         **more,
     )
 

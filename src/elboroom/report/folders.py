@@ -150,6 +150,8 @@ def _study_config(folder: Path) -> dict[str, Any]:
 def _listed(study: Path, entry: dict[str, Any]) -> RunFolder:
     """A run as a study lists it; the run's own word on its state counts, except where the study saw it fail."""
     path = study / str(entry.get("folder", ""))
+    if (study / "ledger.json").is_file():  # what `elboroom results` keeps
+        path = study / "runs" / str(entry.get("folder", ""))
     variant, axes = str(entry.get("variant", path.name)), dict(entry.get("axes") or {})
     if not path.resolve().is_relative_to(study.resolve()):  # neither read nor written to
         nowhere = study / "study.json"

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from elboroom import build, runs
 from elboroom.config import Run as RunConfig
-from elboroom.config import Training, apply_options, run_from, to_yaml
+from elboroom.config import Training, apply_options, run_from
+from elboroom.config.files import parse_yaml
 from elboroom.config.run import EXTENDABLE, to_dict
 from elboroom.data import Data
 from elboroom.errors import Diverged, InputError, Stopped
@@ -57,7 +60,7 @@ def execute(
             runs.create(config, folder)
             stack.enter_context(runs.locked(folder))
         rates.record(folder, chosen, losses)
-        runs.write_environment(folder, runtime, data)
+        runs.write_environment(folder, runtime, data, trainer.progress.step)
         _train(trainer, folder)
 
 
@@ -138,6 +141,18 @@ def extend(folder: Path, config: RunConfig, options: list[str]) -> RunConfig:
             f"{folder}: what is trained already depends on these options. Only training's {', '.join(EXTENDABLE)} can "
             "change when a run goes on; train another run for the rest."
         )
-    with runs.locked(folder):
-        replace_text(folder / "config.yaml", to_yaml(changed))
+    lengthen(folder, changed)
     return changed
+
+
+def lengthen(folder: Path, changed: RunConfig) -> None:
+    """Write another configuration's lengths and intervals into a run's config.yaml, and nothing else of it.
+
+    What a checkpoint depends on stays word for word as it is, so that the file of an older version still belongs to it.
+    """
+    path = folder / "config.yaml"
+    with runs.locked(folder):
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        lengths = {name: to_dict(changed)["training"][name] for name in EXTENDABLE}
+        content["training"] = {**(content.get("training") or {}), **lengths}
+        replace_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))

@@ -1,5 +1,6 @@
 """What a study leaves for good: page, figures, ledger, scores per example, and small weights."""
 
+import hashlib
 import json
 import shutil
 import time
@@ -15,7 +16,10 @@ from elboroom.training.checkpoint import replace_text
 
 FORMAT = 1
 LARGEST_WEIGHTS = 4_000_000  # bytes; larger ones stay in the run folder
-SMALL_FILES = ("config.yaml", "environment.json", "state.json", "metrics.jsonl", "timing.jsonl", "scores.json")
+SMALL_FILES = (
+    *("config.yaml", "environment.json", "sessions.jsonl", "state.json"),
+    *("metrics.jsonl", "timing.jsonl", "scores.json"),
+)
 
 
 def collect(study: Path, out: Path, page: Path, command: str) -> dict[str, Any]:
@@ -28,7 +32,8 @@ def collect(study: Path, out: Path, page: Path, command: str) -> dict[str, Any]:
         command: what was typed to obtain the study.
 
     Returns:
-        The ledger, also written as ledger.json: per run its command, seed, commit, machine, data hashes and seconds.
+        The ledger, also written as ledger.json: per run its seed, commit, machine, data hashes, seconds and scores; the
+        sha256 of every other file, and of the ledger itself (`elboroom verify` reads them).
     """
     content = _read(study)
     if out.exists() and not (out / "ledger.json").exists() and any(out.iterdir()):
@@ -54,6 +59,8 @@ def _gather(study: Path, out: Path, page: Path, command: str, content: dict[str,
     shutil.copyfile(page, out / "report.html")
     shutil.copytree(study / "figures", out / "figures")
     ledger = {"format": FORMAT, "study": content["name"], "command": command, "written": _today(), "runs": rows}
+    ledger |= {"files": hashes(out)}
+    ledger |= {"seal": seal(ledger)}
     replace_text(out / "ledger.json", json.dumps(ledger, indent=1) + "\n")
     return ledger
 
@@ -63,6 +70,28 @@ def _read(study: Path) -> dict[str, Any]:
         return json.loads((study / "study.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         raise InputError(f"{study}: no study folder (no whole study.json). Run `elboroom study` first.") from None
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of every file but the ledger, by its path in the folder."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "ledger.json")
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def seal(ledger: dict[str, Any]) -> str:
+    """The sha256 of a ledger's own content, so that an edit of it shows."""
+    content = {key: value for key, value in ledger.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def brief(scores: Path) -> list[dict[str, Any]]:
+    """What the ledger says of a file of scores: each with a hash of its protocol, which tells equal names apart."""
+    listed = json.loads(scores.read_text(encoding="utf-8"))["scores"]
+    return [{"name": s["name"], "value": s["value"], "stderr": s["stderr"], "protocol": _short(s)} for s in listed]
+
+
+def _short(score: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(score["protocol"], sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _today() -> str:
@@ -81,7 +110,9 @@ def _keep(study: Path, out: Path, run: dict[str, Any], weights: bool) -> dict[st
         opened = runs.load(source, trust=True)
         _keep_examples(opened, target)
         row |= {"checkpoint": opened.checkpoint_hash, "weights": weights and _keep_weights(opened, target)}
-    return row | _circumstances(source)
+    if (target / "scores.json").exists():
+        row |= {"scores": brief(target / "scores.json")}
+    return row | circumstances(target)
 
 
 def _keep_examples(run: runs.Run, target: Path) -> None:
@@ -100,14 +131,16 @@ def _keep_weights(run: runs.Run, target: Path) -> bool:
     return small
 
 
-def _circumstances(run: Path) -> dict[str, Any]:
-    """Commit, machine, data and seconds of a run, as its own files say."""
+def circumstances(run: Path) -> dict[str, Any]:
+    """Commit, machine, data and seconds of a run, and the commits of all its sessions, as its own files say."""
     result: dict[str, Any] = {}
     if (run / "environment.json").exists():
         environment = json.loads((run / "environment.json").read_text())
         result |= {
             k: environment[k] for k in ("commit", "machine", "device", "threads", "precision", "versions", "data")
         }
+    if sessions := runs.read_sessions(run):
+        result["commits"] = list(dict.fromkeys(s["commit"] for s in sessions))
     if (run / "timing.jsonl").exists():
         lines = [json.loads(line) for line in (run / "timing.jsonl").read_text().splitlines()]
         result["seconds"] = round(sum(_sessions(lines)), 1)

@@ -15,11 +15,11 @@ from elboroom import runs, scores
 from elboroom.config import Run as RunConfig
 from elboroom.config import Study, load_run, load_study
 from elboroom.config.files import apply_options, merged, nested, run_from, study_from, to_yaml
-from elboroom.config.run import to_dict
+from elboroom.config.run import EXTENDABLE, to_dict
 from elboroom.config.study import Metrics
 from elboroom.errors import Diverged, InputError, Stopped, unknown
 from elboroom.evaluation import IMPORTANCE, evaluate, has_likelihood
-from elboroom.studies.execute import Report, execute
+from elboroom.studies.execute import Report, execute, lengthen
 from elboroom.training.checkpoint import replace_text, room
 
 FORMAT = 1
@@ -36,6 +36,8 @@ class Planned:
     folder: Path
     status: str = "missing"
     error: str | None = None
+    longer: str = ""
+    """``1 -> 3 epochs``, where the folder holds a shorter run that is to be lengthened."""
 
 
 def recipes() -> dict[str, str]:
@@ -115,21 +117,40 @@ def _folder(out: Path, variant: str, point: dict[str, Any]) -> Path:
 
 
 def look(run: Planned) -> None:
-    """Set a planned run's status from its folder; InputError where the folder holds another configuration."""
+    """Set a planned run's status from its folder, which may hold the same run, or a shorter one to be lengthened.
+
+    InputError where it holds another configuration.
+    """
     if not (run.folder / "config.yaml").exists():
         return
     try:
-        same = load_run(run.folder / "config.yaml").hash == run.config.hash
+        held = load_run(run.folder / "config.yaml")
     except InputError:
-        same = False
-    if not same:
+        held = None
+    if held is None or held.identity != run.config.identity:
         raise InputError(
             f"{run.folder}: holds a run of another configuration. Choose another folder (--out), or remove it."
         )
     state = runs.read_state(run.folder)
     run.status = state["status"]
+    if held.hash != run.config.hash:
+        _longer(run, held)
     if run.status == "diverged":
         run.error = str(Diverged(state.get("at", 0), state.get("term", "loss"), state.get("why", "is not finite")))
+
+
+def _longer(run: Planned, held: RunConfig) -> None:
+    """Plan to lengthen a run of fewer epochs; InputError for one of as many or more. A diverged one stays as it is."""
+    before, now = held.training.epochs, run.config.training.epochs
+    if now <= before:
+        mine, its = to_dict(run.config)["training"], to_dict(held)["training"]
+        shown = ", ".join(f"{n} {its[n]} there, {mine[n]} asked for" for n in EXTENDABLE if mine[n] != its[n])
+        raise InputError(
+            f"{run.folder}: holds a run of another length or with other intervals ({shown}). A run can get longer, "
+            "never shorter: ask for more epochs, choose another folder (--out), or remove it."
+        )
+    if run.status != "diverged":
+        run.longer, run.status = f"{before} -> {now} epochs", "stopped"
 
 
 def carry_out(
@@ -176,9 +197,11 @@ def _one(
 ) -> None:
     try:
         if run.status not in ("done", "diverged"):
-            say(f"{label}: {'training' if run.status == 'missing' else 'going on'}")
+            say(f"{label}: {'training' if run.status == 'missing' else f'going on {run.longer}'.strip()}")
             resume = run.status != "missing"
             run.status = "stopped"
+            if run.longer:
+                lengthen(run.folder, run.config)
             execute(run.config, run.folder, resume=resume, stop=stop, report=report(run), say=say)
             run.status = "done"
         if run.status == "done":
@@ -231,23 +254,32 @@ def _scored(run: runs.Run, samples: int | None, images: int | None) -> bool:
 
 
 def record(study: Study, out: Path, planned: list[Planned]) -> None:
-    """Write study.json and study.yaml: what the report reads."""
-    rows = [
-        {
-            "variant": run.variant,
-            "axes": run.axes,
-            "folder": str(run.folder.relative_to(out)),
-            "status": run.status,
-            "error": run.error,
-        }
-        for run in planned
-    ]
+    """Write study.json and study.yaml: what the report reads. Runs of earlier plans stay listed while they are there.
+
+    (`study X --seed 3` plans one seed, and the others are still runs of the study.)
+    """
+    rows = {
+        folder: {"variant": r.variant, "axes": r.axes, "folder": folder, "status": r.status, "error": r.error}
+        for r in planned
+        if (folder := str(r.folder.relative_to(out)))
+    }
+    for row in _earlier(out):
+        rows.setdefault(row["folder"], row)
     content = {
         "format": FORMAT,
         "name": study.name,
         "description": study.description,
-        "runs": rows,
+        "runs": list(rows.values()),
         "published": study.published,
     }
     replace_text(out / "study.json", json.dumps(content, indent=1) + "\n")
     replace_text(out / "study.yaml", to_yaml(study))
+
+
+def _earlier(out: Path) -> list[dict[str, Any]]:
+    """The runs that study.json lists and whose folders are there; none where it is absent or torn."""
+    try:
+        listed = json.loads((out / "study.json").read_text(encoding="utf-8"))["runs"]
+        return [row for row in listed if (out / row["folder"] / "config.yaml").exists()]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,257 @@
+"""Runs and studies side by side: ranked where protocols agree, apart with the reason where they do not."""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+
+from elboroom.errors import InputError, unknown
+from elboroom.evaluation.comparison import Difference, paired_bootstrap
+from elboroom.scores import Protocol, Score
+from elboroom.studies.kept import CURE, Kept, read, values_of
+
+FIRST = ("elbo", "nll", "bound/grey-bce", "bound/importance", "rate", "distortion")
+"""Scores that come first; the others in order of appearance."""
+INSTEAD = {"elbo": "bound/grey-bce", "nll": "bound/importance"}
+"""What a run without a score has in its place."""
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One model in a group: its runs are seeds."""
+
+    label: str
+    seeds: list[str]
+    scores: list[Score]
+    values: np.ndarray | None = None
+    """Values per example [seeds, n], where all runs keep them."""
+    rank: int | None = None
+    """From 1; None where nothing is ranked."""
+
+    @property
+    def value(self) -> float:
+        """The mean over seeds; NaN where one of them is no finite number."""
+        values = [s.value for s in self.scores]
+        return fmean(values) if len(values) == 1 or all(map(math.isfinite, values)) else math.nan
+
+    @property
+    def stderr(self) -> float | None:
+        """Over seeds; of a single one, over examples."""
+        if len(self.scores) == 1:
+            return self.scores[0].stderr
+        return stdev(s.value for s in self.scores) / len(self.scores) ** 0.5 if math.isfinite(self.value) else None
+
+    @property
+    def about(self) -> str:
+        """What was trained, where it was something else than a bound with the whole rate."""
+        held = self.scores[0].protocol
+        beta = "" if held.beta is None else f"effective β {held.beta:g}"
+        return ", ".join(filter(None, [held.trained if held.trained != "bound" else "", beta]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Rows whose protocols agree, the best first."""
+
+    protocol: Protocol
+    examples: int
+    rows: list[Row]
+    pairs: list[Difference] = field(default_factory=list)
+    how: str = ""
+    """Where the intervals come from, or why there are none."""
+    apart: str = ""
+    """In which fields the protocol differs from that of the first group, which is why they are not ranked together."""
+
+    def against_best(self, row: Row) -> Difference | None:
+        """The row minus the first one."""
+        best = self.rows[0].label
+        for d in self.pairs:
+            if (d.first, d.second) == (row.label, best):
+                return d
+            if (d.first, d.second) == (best, row.label):
+                return turned(d)
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One score over all runs."""
+
+    name: str
+    unit: str
+    better: str
+    groups: list[Group]
+    absent: list[str]
+    """Rows without it, each with what it has instead."""
+
+
+def turned(d: Difference) -> Difference:
+    """Second minus first."""
+    return dataclasses.replace(d, first=d.second, second=d.first, value=-d.value, low=-d.high, high=-d.low)
+
+
+def compare(
+    folders: Iterable[Path],
+    names: Iterable[str] = (),
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> list[Compared]:
+    """Every score (or those named) of the runs of all folders, in groups of one protocol.
+
+    Raises:
+        InputError: a folder that holds no runs, fewer than two models with scores, a score that none has.
+    """
+    rows = labelled([read(Path(f)) for f in folders])
+    scored = {label: [r for r in runs if r.scores] for label, runs in rows.items()}
+    if sum(map(bool, scored.values())) < 2:
+        raise InputError(
+            f"nothing to compare: {sum(map(bool, scored.values()))} of {len(rows)} models have scores. {CURE} "
+            "`elboroom evaluate RUN` scores a run."
+        )
+    known = list(dict.fromkeys(s.name for runs in scored.values() for r in runs for s in r.scores))
+    wanted = list(names) or sorted(known, key=lambda n: FIRST.index(n) if n in FIRST else len(FIRST))
+    for name in wanted:
+        if name not in known:
+            raise unknown("score", name, known)
+    found = []
+    for done, name in enumerate(wanted):
+        progress("comparing", done, len(wanted))
+        found.append(_compared(name, scored, resamples, seed))
+    return found
+
+
+def labelled(sources: list[list[Kept]]) -> dict[str, list[Kept]]:
+    """Label -> its runs, which are seeds of one model; different models, and the same seed twice, get other labels."""
+    runs = [run for source in sources for run in source]
+    several = len({r.source for r in runs}) > 1
+    named: dict[str, list[Kept]] = {}
+    for run in runs:
+        prefix = f"{run.source} / " if several and run.source else ""
+        named.setdefault(prefix + run.label, []).append(run)
+    result: dict[str, list[Kept]] = {}
+    for label, members in named.items():
+        clash = len({_without_seed(m) for m in members}) > 1 or max(Counter(str(m.seed) for m in members).values()) > 1
+        for member in members:
+            result.setdefault(f"{label} ({member.path})" if clash else label, []).append(member)
+    return result
+
+
+def _without_seed(run: Kept) -> str:
+    return repr(sorted((k, v) for k, v in run.config.items() if k not in ("seed", "name")))
+
+
+def _compared(name: str, scored: dict[str, list[Kept]], resamples: int, seed: int) -> Compared:
+    groups: dict[Protocol, dict[str, list[tuple[Kept, Score]]]] = {}
+    for label, runs in scored.items():
+        for run in runs:
+            for score in {s.protocol.comparable(): s for s in run.scores if s.name == name}.values():
+                groups.setdefault(score.protocol.comparable(), {}).setdefault(label, []).append((run, score))
+    ordered = sorted(groups.items(), key=lambda g: -len(g[1]))
+    one = next(s for members in ordered[0][1].values() for _, s in members)
+    first = ordered[0][0]
+    made = [_group(p, m, one.better, resamples, seed, "" if p == first else difference(p, first)) for p, m in ordered]
+    absent = [_absent(name, label, runs, first) for label, runs in scored.items() if _lacks(name, runs)]
+    return Compared(name=name, unit=one.unit, better=one.better, groups=made, absent=absent)
+
+
+def _lacks(name: str, runs: list[Kept]) -> bool:
+    return not any(s.name == name for r in runs for s in r.scores)
+
+
+def _absent(name: str, label: str, runs: list[Kept], first: Protocol) -> str:
+    """A row without the score: what it has in its place, and why that is another quantity."""
+    other = next((s for r in runs for s in r.scores if s.name == INSTEAD.get(name)), None)
+    if other is None:
+        return f"{label}: not measured"
+    why = difference(other.protocol, first)
+    return f"{label}: has {other.name} = {number(other.value, 2)} instead" + (f" ({why})" if why else "")
+
+
+def difference(one: Protocol, other: Protocol) -> str:
+    """``likelihood: grey-bce against bernoulli; binarization: none against dynamic, seed 0``."""
+    found = one.differences(other)
+    if {"data", "split"} & found.keys():  # other data has other rows; saying so explains nothing
+        found.pop("rows", None)
+    return "; ".join(f"{k}: {_said(a)} against {_said(b)}" for k, (a, b) in found.items())
+
+
+def _said(value: object) -> str:
+    return "none" if value == "" else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _group(
+    protocol: Protocol,
+    members: dict[str, list[tuple[Kept, Score]]],
+    better: str,
+    resamples: int,
+    seed: int,
+    apart: str,
+) -> Group:
+    rows = ranked([_row(label, found) for label, found in members.items()], better)
+    with_values = [r for r in rows if r.values is not None]
+    pairs: list[Difference] = []
+    if len(with_values) > 1:
+        pairs = paired_bootstrap({r.label: r.values for r in with_values}, resamples=resamples, seed=seed)
+    examples = rows[0].scores[0].examples
+    return Group(
+        protocol=protocol,
+        examples=examples,
+        rows=rows,
+        pairs=pairs,
+        how=_how(rows, with_values, len(pairs), resamples, seed),
+        apart=apart,
+    )
+
+
+def _row(label: str, found: list[tuple[Kept, Score]]) -> Row:
+    values = [values_of(score, run) for run, score in found]
+    return Row(
+        label=label,
+        seeds=[str(run.seed) for run, _ in found],
+        scores=[score for _, score in found],
+        values=None if any(v is None for v in values) else np.stack(values),
+    )
+
+
+def ranked(rows: list[Row], better: str) -> list[Row]:
+    """Best first, with ranks, where there is a better and something to rank; what is no number comes last, unranked."""
+    if not better or len(rows) < 2:
+        return rows
+    sign = -1 if better == "higher" else 1
+    order = sorted(rows, key=lambda r: (math.isnan(r.value), sign * r.value if not math.isnan(r.value) else 0.0))
+    return [dataclasses.replace(r, rank=None if math.isnan(r.value) else i) for i, r in enumerate(order, 1)]
+
+
+def _how(rows: list[Row], with_values: list[Row], pairs: int, resamples: int, seed: int) -> str:
+    """What the intervals are made of, and what they leave out."""
+    if len(rows) < 2:
+        return ""
+    if not pairs:
+        return "no intervals: no values per example are kept for these scores"
+    several = [r for r in with_values if len(r.seeds) > 1]
+    lines = [
+        f"paired bootstrap over the {with_values[0].values.shape[1]:,} examples (at least {resamples:,} resamples, "
+        f"seed {seed}), 95 % intervals; real: with Holm's correction over {pairs} pair{'s' * (pairs > 1)}"
+    ]
+    if several:
+        lines.append("seeds are resampled too, in each row apart (hierarchical; few seeds make it rough)")
+    if len(several) < len(with_values):
+        whose = "" if not several else f" ({', '.join(r.label for r in with_values if len(r.seeds) == 1)})"
+        lines.append(f"one seed{whose}: says nothing about training noise")
+    lines += [f"{r.label}: no values per example, so no interval" for r in rows if r.values is None]
+    return "; ".join(lines)
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number for people; NaN and infinity as such."""
+    if value is None:
+        return ""
+    return f"{value:,.{digits}f}".replace("-", "−") if math.isfinite(value) else str(value).replace("-", "−")

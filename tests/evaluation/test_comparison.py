@@ -1,0 +1,149 @@
+"""Paired bootstrap and Holm's correction against closed forms, scipy and hand calculation."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from elboroom.evaluation.comparison import LEVEL, enough, holm, paired_bootstrap, resampled_means
+
+
+def correlated(n: int, shift: float, seed: int = 0) -> dict[str, np.ndarray]:
+    """Two rows that share most of their variance, as two models on the same images do."""
+    random = np.random.default_rng(seed)
+    common, own = random.normal(-100, 30, n), random.normal(0, 2, (2, n))
+    return {"a": (common + own[0] + shift)[None], "b": (common + own[1])[None]}
+
+
+def test_interval_is_that_of_the_paired_t():
+    """Normal limit of the bootstrap of a mean: d ± 1.96 s / sqrt(n), from the differences alone. Monte Carlo error of
+    an end with 10,000 resamples: about 0.03 standard errors."""
+    rows = correlated(2000, 0.3)
+    (found,) = paired_bootstrap(rows)
+    d = (rows["a"] - rows["b"])[0]
+    error = d.std(ddof=1) / math.sqrt(len(d))
+    assert found.value == pytest.approx(d.mean(), abs=1e-12)
+    np.testing.assert_allclose([found.low, found.high], d.mean() + error * np.array([-1.96, 1.96]), atol=0.1 * error)
+    unpaired = math.hypot(*(v.std() / math.sqrt(v.size) for v in rows.values()))
+    assert found.high - found.low < unpaired  # which would hide the difference
+
+
+def test_p_is_that_of_the_paired_t():
+    rows = correlated(2000, 0.1)
+    (found,) = paired_bootstrap(rows)
+    expected = stats.ttest_rel(rows["a"][0], rows["b"][0]).pvalue
+    assert 0.01 < expected < 0.9  # within reach of 10,000 resamples
+    assert found.p == pytest.approx(expected, abs=0.02)
+
+
+def test_small_case_against_scipy():
+    """The same percentile interval of the paired difference of means, to the noise of two resamplings."""
+    rows = correlated(40, 1.0, seed=3)
+    (found,) = paired_bootstrap(rows, resamples=40_000)
+    theirs = stats.bootstrap(
+        (rows["a"][0], rows["b"][0]),
+        lambda a, b, axis: a.mean(axis) - b.mean(axis),
+        paired=True,
+        method="percentile",
+        n_resamples=40_000,
+        confidence_level=LEVEL,
+        rng=np.random.default_rng(1),
+    )
+    interval = theirs.confidence_interval
+    np.testing.assert_allclose([found.low, found.high], interval, atol=0.05 * theirs.standard_error)
+
+
+def test_identical_rows_do_not_differ():
+    values = np.random.default_rng(0).normal(size=(3, 50))
+    (found,) = paired_bootstrap({"a": values[:1], "b": values[:1].copy()})
+    assert (found.value, found.low, found.high, found.p, found.adjusted) == (0, 0, 0, 1, 1)
+    assert not found.real
+
+
+def test_a_constant_difference_is_certain():
+    values = np.random.default_rng(0).normal(size=(1, 50))
+    (found,) = paired_bootstrap({"a": values + 0.5, "b": values})
+    np.testing.assert_allclose([found.value, found.low, found.high], 0.5)
+    assert found.p == pytest.approx(2 / 10_001)
+    assert found.real
+
+
+def test_resamples_do_not_depend_on_the_chunks(monkeypatch):
+    rows = list(correlated(30, 1.0).values())
+    whole = resampled_means(rows, 100)
+    monkeypatch.setattr("elboroom.evaluation.comparison.CHUNK", 30 * 7)
+    np.testing.assert_allclose(resampled_means(rows, 100), whole, rtol=1e-13)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_seeds_are_a_second_level(seeds):
+    """Rows x[s, i] = a_s + b_i have means of variance var(a) / S + var(b) / n, unbiased variances both; the common b
+    leaves the difference of two rows with that of the seeds: var(a) / S + var(a') / S."""
+    random = np.random.default_rng(seeds)
+    images, a, other = random.normal(0, 3, 400), random.normal(0, 1, seeds), random.normal(0, 0.5, seeds)
+    means = resampled_means([a[:, None] + images, other[:, None] + images], 40_000)
+    of_seeds = [v.var(ddof=1) / seeds for v in (a, other)]
+    expected = [v + images.var(ddof=1) / 400 for v in of_seeds]
+    np.testing.assert_allclose(means.var(axis=0), expected, rtol=0.05)
+    assert (means[:, 0] - means[:, 1]).var() == pytest.approx(sum(of_seeds), rel=0.05)
+
+
+def test_more_seeds_than_one_widen_the_interval():
+    """Ten images tell two runs apart, and two more seeds say that it was luck."""
+    random = np.random.default_rng(0)
+    images = random.normal(0, 5, 200)
+    one = {"a": (images + 1 + random.normal(0, 0.5, 200))[None], "b": images[None]}
+    assert paired_bootstrap(one)[0].real
+    several = {"a": images + np.array([[1.0], [-1.5], [0.2]]), "b": images + np.array([[0.0], [0.9], [-1.0]])}
+    assert not paired_bootstrap(several)[0].real
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_told_and_never_real(bad):
+    values = np.random.default_rng(0).normal(size=(3, 1, 20))
+    values[0, 0, 5] = bad
+    found = paired_bootstrap(dict(zip("abc", values, strict=True)), resamples=100)
+    assert [d.real for d in found[:2]] == [False, False]
+    assert all(math.isnan(d.low) and math.isnan(d.p) and not math.isfinite(d.value) for d in found[:2])
+    assert math.isfinite(found[2].p)  # b against c
+
+
+def test_holm_by_hand():
+    """m = 4: 0.005 x 4, 0.01 x 3, 0.03 x 2, 0.04 x 1 raised to the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_holm_counts_a_test_without_a_number():
+    first, second = holm([math.nan, 0.02])
+    assert math.isnan(first)
+    assert second == pytest.approx(0.04)
+
+
+def test_large_families_can_still_find_something():
+    """Twenty rows have 190 pairs: Holm asks the smallest p for 0.05 / 190, which 10,000 resamples could just reach, and
+    thirty rows would never."""
+    for rows in (5, 20, 30):
+        pairs = rows * (rows - 1) // 2
+        assert 2 / (enough(pairs) + 1) * pairs < 1 - LEVEL
+    values = np.random.default_rng(0).normal(size=(1, 20))
+    found = paired_bootstrap({str(i): values + i for i in range(30)}, resamples=1)
+    assert all(d.real for d in found)
+
+
+def test_false_discoveries_of_a_family_are_rare():
+    """Five rows without any difference, 100 times: one is found in about 5 (binomial: 12 at most, p < 0.005)."""
+    random = np.random.default_rng(0)
+    families = [{str(i): random.normal(size=(1, 60)) for i in range(5)} for _ in range(100)]
+    wrong = [any(d.real for d in paired_bootstrap(f, resamples=1000)) for f in families]
+    uncorrected = [any(d.p <= 0.05 for d in paired_bootstrap(f, resamples=1000)) for f in families]
+    assert sum(wrong) <= 12 < sum(uncorrected)
+
+
+def test_every_pair_once_in_the_order_of_the_rows():
+    values = np.random.default_rng(0).normal(size=(4, 1, 10))
+    found = paired_bootstrap(dict(zip("dacb", values, strict=True)), resamples=10)
+    assert [(d.first, d.second) for d in found] == list(itertools.combinations("dacb", 2))
