@@ -1,7 +1,7 @@
 """What is measured of a trained model beyond the bounds: a line per metric.
 
-Each names a function ``(subject, *, <its fields>) -> Found`` (`elboroom.evaluation.subject`). A metric that a run cannot
-have (no labels, no density) says so, and the others go on.
+Each names a function ``(subject, *, <its fields>) -> Found`` (`elboroom.evaluation.subject`). A metric that a run
+cannot have (no labels, no density) says so, and the others go on.
 """
 
 from typing import Any, ClassVar, Literal
@@ -22,7 +22,26 @@ class ShuffledCodes:
     builds: ClassVar[str] = "elboroom.evaluation.shuffled:shuffled_codes"
 
 
-Metric = choice("metric", ShuffledCodes)
+@settings
+class AnnealedImportance:
+    """NLL by annealed importance sampling, where plain importance sampling has not converged; slow."""
+
+    kind: Literal["ais"] = "ais"
+    images: Positive = 100
+    """Test images, the first ones."""
+    chains: Positive = 16
+    """Chains of each image; their number is the K of the estimate."""
+    steps: Positive = 200
+    """Temperatures between start and p(x, z), with one HMC transition each; more bring it nearer."""
+    leapfrog: Positive = 5
+    """Leapfrog steps of each transition."""
+    start: Literal["posterior", "prior"] = "posterior"
+    """Where chains begin: q(z|x), or p(z), which leaves the encoder out of it."""
+
+    builds: ClassVar[str] = "elboroom.evaluation.ais:ais"
+
+
+Metric = choice("metric", ShuffledCodes, AnnealedImportance)
 
 SETS: dict[str, list[dict[str, Any]]] = {
     "standard": [{"kind": "shuffled-codes"}],
