@@ -146,6 +146,8 @@ class Evaluate:
     """best, last, step-N, or auto: best where there is one, else last."""
     data: str | None = None
     """Evaluate on other data: a name or a path."""
+    budget: str | None = None
+    """Stop in time; the same command goes on: 45m, 2h, 90s."""
     device: str = "cpu"
     """Where to compute."""
     data_dir: Path | None = None
@@ -161,13 +163,42 @@ class Evaluate:
         _at_least(1 if self.images is None else self.images, 1, "images")
         run = _open(self)
         other, metrics = _other_data(run, self.data), metrics_from(self.metrics)
-        with Screen() as screen:
-            more = {"cache": cache_folder(), "progress": screen.share, "say": screen.say}
-            scores = evaluate(run, samples=self.samples, images=self.images, metrics=metrics, other=other, **more)
+        more = {"samples": self.samples, "images": self.images, "metrics": metrics, "other": other}
+        try:
+            with stopping(self.budget) as stop, Screen() as screen:
+                told = _until(stop, screen.share)
+                scores = evaluate(run, cache=cache_folder(), progress=told, say=screen.say, **more)
+        except Stopped as reason:
+            print(
+                f"stopped: {reason}. What was estimated so far is kept in {run.evaluation}; the same command goes on."
+            )
+            return STOPPED
         for score in scores:
             print(score)
+        if self.samples and other is None:
+            _print_worst(run)
         print(f"written to {run.evaluation}. Next: `elboroom report {run.folder}`.")
         return DONE
+
+
+def _until(stop: Callable[[], str | None], told: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
+    """A progress that raises Stopped when a signal or the budget asks for it."""
+
+    def progress(what: str, done: int, total: int) -> None:
+        told(what, done, total)
+        if reason := stop():
+            raise Stopped(reason)
+
+    return progress
+
+
+def _print_worst(run: Any) -> None:
+    """The images that a model of files finds hardest."""
+    from elboroom.evaluation.outliers import worst
+
+    found = [str(outlier) for outlier in worst(run) if outlier.name is not None]
+    if found:
+        print(f"highest nll (nats): {', '.join(found)}")
 
 
 @dataclass(frozen=True)
@@ -612,7 +643,7 @@ class Screen:
 
     def __init__(self) -> None:
         self.live = sys.stdout.isatty()
-        self._shown, self._what, self._begun = 0.0, "", 0.0
+        self._shown, self._what, self._begun, self._before = 0.0, "", 0.0, 0
 
     def __enter__(self) -> "Screen":
         return self
@@ -646,10 +677,12 @@ class Screen:
         """So much of a long evaluation, and the time left at its speed so far."""
         now = time.monotonic()
         if what != self._what:
-            self._what, self._begun = what, now
+            self._what, self._begun, self._before = what, now, done  # a resumed estimate begins in the middle
         if self.live or now - self._shown > 10 or done == total:
             self._shown = now
-            left = time.strftime("%H:%M:%S", time.gmtime((now - self._begun) / max(done, 1) * (total - done)))
+            left = time.strftime(
+                "%H:%M:%S", time.gmtime((now - self._begun) / max(done - self._before, 1) * (total - done))
+            )
             self._show(f"{what}: {done:,} of {total:,}" + ("" if done in (0, total) else f", {left} left"))
 
     def _show(self, text: str) -> None:

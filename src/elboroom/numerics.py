@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
@@ -28,26 +29,46 @@ def log_mean_exp(x: Float[Tensor, "..."], dim: int = 0) -> Float[Tensor, "..."]:
 class StreamingLogMeanExp:
     r"""log of the mean of :math:`w` and the effective sample size, from log-weights that arrive in pieces.
 
-    Keeps :math:`\log\sum w` and :math:`\log\sum w^2` in float64;
+    Keeps :math:`\log\sum w`, :math:`\log\sum w^2` and :math:`\sum\log w` in float64;
     effective sample size :math:`= (\sum w)^2 / \sum w^2`, between 1 and the number of weights.
+
+    Args:
+        marks: numbers of weights at which the log-mean so far is kept, whatever the sizes of the pieces. The final
+            value does not depend on them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, marks: Iterable[int] = ()) -> None:
         self.count = 0
+        self.along: dict[int, Tensor] = {}  # mark -> log of the mean of the first so many weights
+        self._marks = tuple(marks)
         self._first: Tensor | None = None
         self._second: Tensor | None = None
+        self._total: Tensor | None = None
 
     def add(self, log_w: Float[Tensor, "k n"]) -> None:
         """One more piece of k log-weights for each of the same n examples."""
         log_w = log_w.double()
-        first, second = torch.logsumexp(log_w, 0), torch.logsumexp(2 * log_w, 0)
-        self._first = first if self._first is None else torch.logaddexp(self._first, first)
+        for mark in self._marks:
+            if self.count < mark <= self.count + len(log_w):
+                self.along[mark] = self._joined(torch.logsumexp(log_w[: mark - self.count], 0)) - math.log(mark)
+        second, total = torch.logsumexp(2 * log_w, 0), log_w.sum(0)
         self._second = second if self._second is None else torch.logaddexp(self._second, second)
+        self._total = total if self._total is None else self._total + total
+        self._first = self._joined(torch.logsumexp(log_w, 0))
         self.count += log_w.shape[0]
+
+    def _joined(self, log_sum: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """The sum so far, and one more."""
+        return log_sum if self._first is None else torch.logaddexp(self._first, log_sum)
 
     @property
     def log_mean(self) -> Float[Tensor, " n"]:
         return self._first - math.log(self.count)
+
+    @property
+    def mean_log(self) -> Float[Tensor, " n"]:
+        """The mean of the log-weights themselves."""
+        return self._total / self.count
 
     @property
     def effective_samples(self) -> Float[Tensor, " n"]:

@@ -269,6 +269,25 @@ class Embedding:
     builds: ClassVar[str] = "elboroom.evaluation.embedding:embedding"
 
 
+@settings
+class AnnealedImportance:
+    """NLL by annealed importance sampling, where plain importance sampling has not converged; slow."""
+
+    kind: Literal["ais"] = "ais"
+    images: Positive = 100
+    """Test images, the first ones."""
+    chains: Positive = 16
+    """Chains of each image; their number is the K of the estimate."""
+    steps: Positive = 200
+    """Temperatures between start and p(x, z), with one HMC transition each; more bring it nearer."""
+    leapfrog: Positive = 5
+    """Leapfrog steps of each transition."""
+    start: Literal["posterior", "prior"] = "posterior"
+    """Where chains begin: q(z|x), or p(z), which leaves the encoder out of it."""
+
+    builds: ClassVar[str] = "elboroom.evaluation.ais:ais"
+
+
 Metric = choice(
     "metric",
     Knn,
@@ -285,6 +304,7 @@ Metric = choice(
     Frechet,
     Confidence,
     Embedding,
+    AnnealedImportance,
     Pictures,
 )
 

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -14,7 +16,17 @@ from elboroom.config import Data as DataConfig
 from elboroom.data import load as load_data
 from elboroom.errors import InputError
 from elboroom.evaluation.codes import answers, code_scores
-from elboroom.evaluation.likelihood import bound, bound_scores, evidence, nll_scores
+from elboroom.evaluation.likelihood import (
+    ESTIMATES,
+    bound,
+    bound_scores,
+    columns,
+    doubt,
+    evidence,
+    nll_scores,
+    way_scores,
+)
+from elboroom.evaluation.outliers import write_names
 from elboroom.evaluation.samples import pictures
 from elboroom.evaluation.subject import Found, Subject
 from elboroom.evaluation.views import View, view
@@ -44,8 +56,8 @@ def evaluate(
             density) is skipped with its reason, and the others go on.
         other: evaluate on other data than it was trained on (said in the protocol; no companion, no pictures kept).
         cache: a folder in which what depends on the data alone is kept (controls, classifiers).
-        progress: told (what, done, total).
-        say: told why a metric is skipped.
+        progress: told (what, done, total). It may raise (`elboroom.errors.Stopped`): the next call goes on from there.
+        say: told why a metric is skipped, and what is to be doubted of a number.
 
     Returns:
         The new scores, which were also merged into the run's scores.json.
@@ -54,6 +66,7 @@ def evaluate(
     seen = view(data)
     found = bound(run.model, seen)
     examples: dict[str, Tensor] = {"distortion": found.distortion}
+    notes: dict[str, str | None] = {}
     scores = bound_scores(run, seen, found)
     if found.rate is not None:
         examples["rate"] = found.rate
@@ -64,19 +77,40 @@ def evaluate(
     scores += code_scores(run, seen, encoded, companion=other is None)  # other data has other classes
     examples |= answers(run, encoded) if other is None else {}
     if samples and has_likelihood(run):
-        part = view(data, count=images)
-        weighed = evidence(run.model, part, samples, progress=lambda done, total: progress("NLL", done, total))
-        scores += nll_scores(run, part, weighed, samples)
-        if run.model.encoder.covers:
-            examples |= {"nll": -(weighed.bound + run.density_offset())}
-        examples |= {"effective-samples": weighed.effective_samples}
+        weighed = likelihood(subject, samples, images)
+        scores += weighed.scores
+        examples |= weighed.examples
+        notes |= {name: weighed.notes.get(name) for name in ESTIMATES}
     found, skipped = measure(subject, metrics, say)
     scores += found.scores
+    notes |= found.notes
+    for name, note in notes.items():
+        if note is not None:
+            say(f"{name}: {note}")
     with room(run.evaluation, "evaluate again"):
         _write(run, seen, scores, examples | found.examples, encoded, keep=other is None)
         if other is None:
             _write_arrays(run.evaluation, found, skipped)
+            _write_notes(run, notes)
+    subject.forget_partials()
     return scores
+
+
+def likelihood(subject: Subject, samples: int, images: int | None = None) -> Found:
+    """The importance-sampled NLL (or bound) of a run, the way to it, and what is to be doubted; resumable."""
+    run, seen = subject.run, view(subject.data, subject.split, images)
+    kept = subject.partial("nll", {"samples": samples, "seed": 0}, columns(samples), seen)
+    weighed = evidence(run.model, seen, samples, partial=kept, progress=partial(subject.progress, "NLL"))
+    scores = nll_scores(run, seen, weighed, samples)
+    name, covers = scores[0].name, run.model.encoder.covers
+    values = weighed.bound + run.density_offset()
+    examples = {name: -values if covers else values, f"{name}/samples": torch.tensor([samples])}
+    note = doubt(weighed, samples, covers)
+    return Found(
+        scores + way_scores(run, seen, weighed, samples),
+        examples | {"effective-samples": weighed.effective_samples},
+        notes={} if note is None else {name: note},
+    )
 
 
 def measure(
@@ -95,8 +129,6 @@ def measure(
         together.examples.update(found.examples)
         together.arrays.update(found.arrays)
         together.notes.update(found.notes)
-        for row, note in found.notes.items():
-            say(f"{row}: {note}")
     return together, skipped
 
 
@@ -127,6 +159,8 @@ def _write(run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor
     if keep:
         known = _known_examples(folder, run.checkpoint_hash)
         replace_bytes(folder / "examples.safetensors", pack(known | examples))
+        if seen.examples.names is not None:
+            write_names(folder, seen.examples.names)
     if keep and len(run.shape) == 3:
         clipped = run.model.encoder.radius is not None
         replace_bytes(folder / "pictures.safetensors", pack(pictures(run.model, seen, encoded, clipped)))
@@ -138,8 +172,20 @@ def _write_arrays(folder: Path, found: Found, skipped: dict[str, str]) -> None:
     """What the report draws beside the pictures, and why metrics are missing."""
     for name, tensors in found.arrays.items():
         replace_bytes(folder / f"{name}.safetensors", pack(tensors))
-    reasons = {"format": 1, "skipped": skipped, "notes": found.notes}
-    replace_text(folder / "skipped.json", json.dumps(reasons, indent=1) + "\n")
+    replace_text(folder / "skipped.json", json.dumps({"format": 1, "skipped": skipped}, indent=1) + "\n")
+
+
+def _write_notes(run: Run, notes: dict[str, str | None]) -> None:
+    """What is to be doubted, beside older notes on numbers of the same weights that were not computed anew."""
+    path = run.evaluation / "notes.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        known = content["notes"] if content["checkpoint"] == run.checkpoint_hash else {}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        known = {}
+    kept = {name: note for name, note in (known | notes).items() if note is not None}
+    content = {"format": 1, "checkpoint": run.checkpoint_hash, "notes": kept}
+    replace_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _merge_into(path: Path, scores: list[Score], checkpoint: str) -> list[Score]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from elboroom.data import Data
 from elboroom.errors import InputError
 from elboroom.evaluation.codes import Codes, codes
+from elboroom.evaluation.partial import Partial
 from elboroom.evaluation.views import View, protocol, view
 from elboroom.numerics import Randomness
 from elboroom.runs import Run
@@ -31,7 +32,7 @@ class Found:
 
     ``examples`` are values per test example, which are kept beside the mean (outliers, paired tests) and named as the
     score they belong to; ``arrays`` is what the report draws: file name without suffix -> tensors by name; ``notes``
-    say of single rows why they are missing or what to doubt of them.
+    say of single scores why they are missing, or what must be known before they are trusted, by the name of the score.
     """
 
     scores: list[Score] = field(default_factory=list)
@@ -66,6 +67,8 @@ class Subject:
         self.progress, self.keep = progress, keep and data is None
         self.random = Randomness(0, run.device)
         self._codes: dict[str, Codes] = {}
+        self._partials: list[Partial] = []
+        self._resumes = keep
 
     @property
     def model(self) -> Any:
@@ -113,6 +116,22 @@ class Subject:
     def protocol(self, **more: object) -> Protocol:
         """The conditions of a score on the scored split."""
         return protocol(self.run, self.seen, **more)
+
+    def partial(self, name: str, settings: Any, columns: tuple[str, ...], seen: View) -> Partial:
+        """Where an estimate over a view keeps its numbers while it is under way, so that it can be resumed.
+
+        They stay until `forget_partials`: what was finished is not lost while the rest of an evaluation goes on.
+        """
+        of = [self.run.checkpoint_hash, self.run.weights, seen.split, seen.examples.rows_hash, seen.data.binarization]
+        key = json.dumps([*of, seen.count, seen.copies, settings], sort_keys=True)
+        folder = self.run.evaluation / "partial" if self._resumes else None
+        self._partials.append(Partial(folder, name, key, columns, seen.count * seen.copies))
+        return self._partials[-1]
+
+    def forget_partials(self) -> None:
+        """All that was estimated is written elsewhere."""
+        for partial in self._partials:
+            partial.remove()
 
     def remembered(self, name: str, settings: Any, make: Callable[[], Any]) -> Any:
         """What ``make`` returns (plain values as JSON has them), computed once per data set and settings.

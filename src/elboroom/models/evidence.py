@@ -1,7 +1,7 @@
 """log p(x) by importance sampling: encode once, decode in pieces of bounded memory, sum as it goes."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Integer
@@ -15,10 +15,15 @@ PIECE = 128  # samples whose noise is drawn at once: fixed, so that the value do
 
 @dataclass(frozen=True)
 class Evidence:
-    """The importance-weighted bound of each example (nats, float64) and how many samples carry its weight."""
+    """The importance-weighted bound of each example (nats, float64) and how many samples carry its weight.
+
+    ``along`` is the bound on the way, by the number k of samples: of the first k weights, and for k = 1 the mean of all
+    log-weights, which estimates the same E[L_1] with K times less variance.
+    """
 
     bound: Float[Tensor, " n"]
     effective_samples: Float[Tensor, " n"]
+    along: dict[int, Float[Tensor, " n"]] = field(default_factory=dict)
 
 
 def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"]) -> int:
@@ -44,7 +49,6 @@ def noise_for(model: VAE, random: Randomness, rows: list[int], piece: int, count
     return torch.cat([model.noise(random("evidence", row, copy, piece), count, 1) for row in rows], dim=1)
 
 
-@torch.no_grad()
 def log_evidence(
     model: VAE,
     x: Float[Tensor, "n *event"],
@@ -53,6 +57,7 @@ def log_evidence(
     *,
     seed: int = 0,
     copy: int = 0,
+    marks: tuple[int, ...] = (),
     budget: int = 32 << 20,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Evidence:
@@ -68,33 +73,67 @@ def log_evidence(
         samples: K.
         seed: of the noise.
         copy: which binarization of the images this is.
+        marks: numbers of samples at which the bound on the way is kept, from the same weights.
         budget: bytes that decoded samples may take at a time.
         progress: told the number of examples done.
 
     Raises:
         ValueError: the posterior is a point, or no samples are asked for.
     """
+    parts, done = [], 0
+    for part in evidence_by_block(model, x, rows, samples, seed=seed, copy=copy, marks=marks, budget=budget):
+        parts.append(part)
+        done += len(part.bound)
+        progress(done)
+    return Evidence(
+        torch.cat([p.bound for p in parts]),
+        torch.cat([p.effective_samples for p in parts]),
+        {mark: torch.cat([p.along[mark] for p in parts]) for mark in parts[0].along},
+    )
+
+
+@torch.no_grad()
+def evidence_by_block(
+    model: VAE,
+    x: Float[Tensor, "n *event"],
+    rows: Integer[Tensor, " n"],
+    samples: int,
+    *,
+    seed: int = 0,
+    copy: int = 0,
+    marks: tuple[int, ...] = (),
+    budget: int = 32 << 20,
+    begin: int = 0,
+) -> Iterator[Evidence]:
+    """`log_evidence` of a few examples at a time, as they are done.
+
+    From the end of any block on (``begin``) the rest comes out bit for bit as if nothing had been left out.
+    """
     if samples < 1:
         raise ValueError(f"an importance-weighted bound needs at least 1 sample, got {samples}")
     random = Randomness(seed, x.device)
     most = max(1, budget // row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent)))
     block = max(1, min(len(x), most // min(samples, PIECE)))
-    bounds, effective = [], []
-    for start in range(0, len(x), block):
-        part = x[start : start + block]
-        sums = _block(model, part, rows[start : start + block].tolist(), samples, random, copy, most)
-        bounds.append(sums.log_mean)
-        effective.append(sums.effective_samples)
-        progress(min(start + block, len(x)))
-    return Evidence(torch.cat(bounds), torch.cat(effective))
+    for start in range(begin, len(x), block):
+        part = rows[start : start + block].tolist()
+        sums = _block(model, x[start : start + block], part, samples, random, copy, most, marks)
+        first = {1: sums.mean_log} if 1 in marks else {}
+        yield Evidence(sums.log_mean, sums.effective_samples, sums.along | first)
 
 
 def _block(
-    model: VAE, x: Tensor, rows: list[int], samples: int, random: Randomness, copy: int, most: int
+    model: VAE,
+    x: Tensor,
+    rows: list[int],
+    samples: int,
+    random: Randomness,
+    copy: int,
+    most: int,
+    marks: tuple[int, ...],
 ) -> StreamingLogMeanExp:
     """All samples of a few examples."""
     q, p = model.encoder(x), model.prior(model.encoder)
-    sums = StreamingLogMeanExp()
+    sums = StreamingLogMeanExp(marks)
     for piece in range(0, samples, PIECE):
         noise = noise_for(model, random, rows, piece // PIECE, min(PIECE, samples - piece), copy)
         z, log_qz = q.rsample_with_log_prob(noise)

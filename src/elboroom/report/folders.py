@@ -81,6 +81,14 @@ class RunFolder:
         steps = [p for p in folder.glob("step-*") if p.name.removeprefix("step-").isdigit()]
         return max(steps, key=lambda p: int(p.name.removeprefix("step-")), default=None)
 
+    @cached_property
+    def doubts(self) -> list[str]:
+        """What the evaluation said against trusting a number, where that number is the one shown."""
+        content = _mapping(self.evaluation / "notes.json", []) if self.evaluation else {}
+        notes = content.get("notes")
+        shown = {s.name for s in self.scores if s.protocol.checkpoint == content.get("checkpoint")}
+        return [f"{k}: {v}" for k, v in notes.items() if k in shown] if isinstance(notes, dict) else []
+
     def tensors(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of an evaluation file (`codes-test`, `examples`, `pictures`); none where there is no such file."""
         path = self.evaluation / f"{name}.safetensors" if self.evaluation else None

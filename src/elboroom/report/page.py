@@ -370,7 +370,7 @@ def _section(label: str, runs: list[RunFolder], run: RunFolder, made: list[Pictu
         anchor=f"variant-{index}",
         title=f"{label}, seed {run.seed}" if len(runs) > 1 else label,
         facts=[f for f in (about(run), sampling_quality(run), *_remarks(run)) if f],
-        warnings=[*warnings(run), *collapse(run)],
+        warnings=[*warnings(run), *collapse(run), *run.doubts],
         pictures=made,
         missing=[*run.problems, *missing(run)],
     )

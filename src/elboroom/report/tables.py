@@ -19,6 +19,10 @@ TITLES = {
     "bound/grey-bce": "grey-BCE bound",
     "active-units": "active units",
     "nll/effective-samples": "effective samples of the NLL",
+    "nll/low-share": "images under 10 effective samples",
+    "nll/ais": "NLL, annealed",
+    "nll/ais-acceptance": "acceptance of AIS",
+    "nll/ais-effective-samples": "effective chains of AIS",
     "accuracy/z": "accuracy, z",
     "accuracy/mean": "accuracy, mean",
 }
@@ -27,6 +31,7 @@ MEANINGS = {
     "rate": "KL(q(z|x) ‖ p(z)): how much information the code carries; near 0 the posterior has collapsed",
     "distortion": "−E[log p(x|z)]: what the reconstruction misses",
     "nll": "−log p(x), estimated by importance sampling; the samples are in the header, more of them lower it",
+    "nll/ais": "−log p(x), estimated by annealed importance sampling; the chains are in the header",
     "bound/grey-bce": "cross-entropy of grey pixels, with the rate: a loss, no bound on the likelihood of any data",
     "active-units": "latent dimensions whose posterior mean varies over the data",
     "accuracy/z": "a classifier that sees one sampled code: how informative codes are, noise included",

@@ -18,7 +18,7 @@ from elboroom.config.files import apply_options, merged, nested, run_from, study
 from elboroom.config.run import EXTENDABLE, to_dict
 from elboroom.config.study import Metrics
 from elboroom.errors import Diverged, InputError, Stopped, unknown
-from elboroom.evaluation import IMPORTANCE, evaluate, has_likelihood
+from elboroom.evaluation import ESTIMATES, evaluate, has_likelihood
 from elboroom.studies.execute import Report, execute, lengthen
 from elboroom.training.checkpoint import replace_text, room
 
@@ -249,7 +249,7 @@ def _scored(run: runs.Run, samples: int | None, images: int | None) -> bool:
     if not found or samples is None:
         return bool(found)
     count = min(images or math.inf, max(s.examples for s in found))
-    weighed = {(s.protocol.samples, s.examples) for s in found if s.protocol.estimator == IMPORTANCE}
+    weighed = {(s.protocol.samples, s.examples) for s in found if s.name in ESTIMATES}
     return (samples, count) in weighed or not has_likelihood(run)
 
 
