@@ -31,6 +31,7 @@ myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
+autodoc_default_options = {"ignore-module-all": True}  # the reference has more than what a package exports
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

@@ -17,19 +17,27 @@ from elboroom.distributions import (
     StandardNormal,
 )
 
+__all__ = [
+    "LaplacePrior",
+    "MixturePrior",
+    "NormalPrior",
+    "UniformPrior",
+    "VampPrior",
+]
+
 
 class _Fixed(nn.Module):
-    """What the priors without parameters share."""
+    """What the priors without parameters share; ``law`` is what their family takes beside the size of the code."""
 
     family: type[Standard]
 
-    def __init__(self, latent: int) -> None:
+    def __init__(self, latent: int, **law: float) -> None:
         super().__init__()
-        self.latent = latent
+        self.latent, self.law = latent, law
         self.register_buffer("_where", torch.empty(0), persistent=False)  # follows the module's device
 
     def forward(self, encoder: nn.Module | None = None) -> Standard:
-        return self.family(self.latent, device=self._where.device)
+        return self.family(self.latent, **self.law, device=self._where.device)
 
 
 class NormalPrior(_Fixed):
@@ -44,22 +52,19 @@ class LaplacePrior(_Fixed):
     family = StandardLaplace
 
 
-class UniformPrior(nn.Module):
+class UniformPrior(_Fixed):
     """p(z) = U(-c, c) in each dimension, c the ``half_width``; for a posterior that stays inside.
 
     Raises:
         ValueError: a half-width that is not positive.
     """
 
+    family = CentredUniform
+
     def __init__(self, latent: int, half_width: float = 1.0) -> None:
-        super().__init__()
         if half_width <= 0:
             raise ValueError(f"the half-width of a uniform prior must be positive, got {half_width}")
-        self.latent, self.half_width = latent, half_width
-        self.register_buffer("_where", torch.empty(0), persistent=False)  # follows the module's device
-
-    def forward(self, encoder: nn.Module | None = None) -> CentredUniform:
-        return CentredUniform(self.latent, self.half_width, self._where.device)
+        super().__init__(latent, half_width=half_width)
 
 
 def _at_least_two(components: int) -> None:
