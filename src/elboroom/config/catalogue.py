@@ -80,7 +80,7 @@ def fields_page() -> str:
     return _page(
         "The rest of a configuration. Every field is also an option of `elboroom train`, `study` and `resume`: "
         "`--training.epochs 5`. Unknown keys are errors.",
-        (line for name, cls in FIELDS.items() for line in [f"## {name}", "", _doc(cls), "", *_table(cls)]),
+        (line for name, cls in FIELDS.items() for line in [f"## {name}", "", _doc(cls), "", *fields_table(cls)]),
     )
 
 
@@ -101,7 +101,7 @@ def _seam(seam: str) -> Iterator[str]:
 def _part(seam: str, cls: type) -> Iterator[str]:
     kind = kind_of(cls)
     yield from (f"({seam}-{kind})=", f"### {kind}", "", _doc(cls), "")
-    yield from _table(cls)
+    yield from fields_table(cls)
     yield from (f"- {fact}" for fact in [*_facts(cls), *_refusals(seam, cls)])
     yield ""
 
@@ -147,7 +147,8 @@ def _flow(value: Any) -> str:
     return "`{" + ", ".join(f"{k}: {_plain(v)}" for k, v in value.items()) + "}`"
 
 
-def _table(cls: type) -> Iterator[str]:
+def fields_table(cls: type) -> Iterator[str]:
+    """The fields of a configuration class as lines of a Markdown table."""
     rows = [f for f in dataclasses.fields(cls) if f.name != "kind"]
     if rows:
         yield from ("| field | default | what |", "| --- | --- | --- |")
