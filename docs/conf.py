@@ -3,6 +3,7 @@
 import html
 import re
 import typing
+from collections.abc import Callable
 from importlib.metadata import version as installed
 from typing import Any
 
@@ -11,6 +12,9 @@ from docutils.utils.math import MathError, latex2mathml
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
+
+from elboroom.config import catalogue
+from elboroom.data import catalog_table
 
 logger = logging.getLogger(__name__)
 typing.GENERATING_DOCUMENTATION = True  # jaxtyping then prints shapes as they are written
@@ -27,6 +31,7 @@ myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
+autodoc_default_options = {"ignore-module-all": True}  # the reference has more than what a package exports
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -101,7 +106,19 @@ def tidy(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[
     lines[:] = [SHAPE.sub(lambda found: f"``{found[0]}``", NOTES.sub("", line)) for line in lines]
 
 
+# What is written from the code: the repository keeps a stub, so that a new part is no change of a page ---------------
+
+BUILT: dict[str, Callable[[], str]] = {**catalogue.PAGES, "data-sets": catalog_table}
+PLACE = re.compile(r"<!-- built: ([\w-]+) -->.*?<!-- /built -->", re.DOTALL)
+
+
+def fill(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put what is written from the code into the places that a page has for it."""
+    source[0] = PLACE.sub(lambda found: BUILT[found[1]](), source[0])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("source-read", fill)
     app.add_html_math_renderer("mathml", inline_renderers=(visit_inline, None), block_renderers=(visit_block, None))
     app.connect("autodoc-process-docstring", tidy, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

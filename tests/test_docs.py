@@ -5,21 +5,27 @@ the scale that its page calls a rehearsal.
 """
 
 import contextlib
+import dataclasses
 import io
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from oracles.configurations import classes
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from elboroom import InputError, cli
 from elboroom.config import catalogue, run_from
+from elboroom.config.base import kind_of
 from elboroom.config.files import study_from
+from elboroom.data import CATALOG
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [p for p in sorted(DOCS.rglob("*.md")) if "```" in p.read_text(encoding="utf-8")]
@@ -125,20 +131,60 @@ def test_a_part_of_ones_own_trains(reader, monkeypatch):
     assert cli.run(quick(["train", "own.yaml", "--out", "runs/own"])) == cli.DONE
 
 
-@pytest.mark.parametrize("name", ["parts", "fields"])
-def test_generated_pages_are_those_of_the_classes(name):
-    page = DOCS / f"{name}.md"
-    made = {"parts": catalogue.parts_page, "fields": catalogue.fields_page}[name]()
-    assert page.read_text(encoding="utf-8") == made, f"{page}: `python -m elboroom.config.catalogue` writes it anew"
+PLACE = re.compile(r"<!-- built: ([\w-]+) -->(.*?)<!-- /built -->", re.DOTALL)  # filled by docs/conf.py
+TARGETS = set(re.findall(r"^\(([\w-]+)\)=$", catalogue.parts_page(), re.MULTILINE))
+
+
+def test_each_generated_part_has_one_place_with_a_stub():
+    found = [place for page in DOCS.rglob("*.md") for place in PLACE.findall(page.read_text(encoding="utf-8"))]
+    assert sorted(name for name, _ in found) == sorted([*catalogue.PAGES, "data-sets"])
+    assert all("make docs" in stub for _, stub in found)
+
+
+@pytest.mark.parametrize("seam", catalogue.SEAMS)
+def test_every_kind_has_its_section_and_every_field_its_line(seam):
+    page = catalogue.parts_page()
+    for cls in classes(catalogue.SEAMS[seam]):
+        section = page.split(f"({seam}-{kind_of(cls)})=\n### {kind_of(cls)}\n\n")[1].split("\n#")[0]
+        assert " ".join(cls.__doc__.split()).split("``")[0].split(" (SPEC")[0] in section
+        fields = [f for f in dataclasses.fields(cls) if f.name != "kind"]
+        assert all(f"| `{field.name}` |" in section for field in fields)
+        assert "- Builds " in section
+
+
+def test_every_field_of_a_run_and_a_study_has_its_line():
+    page = catalogue.fields_page()
+    for name, cls in catalogue.FIELDS.items():
+        section = page.split(f"## {name}\n")[1].split("\n## ")[0]
+        assert all(f"| `{field.name}` |" in section for field in dataclasses.fields(cls) if field.name != "kind")
+
+
+def test_links_to_parts_lead_to_their_sections():
+    pages = {page.name: page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md")}
+    made = {name: write() for name, write in catalogue.PAGES.items()}
+    for name, text in (pages | made).items():
+        links = set(re.findall(r"\]\(#([\w-]+)\)", text))
+        assert links <= TARGETS, f"{name}: no section for {sorted(links - TARGETS)}"
 
 
 def test_every_choice_is_in_the_catalogue():
-    from elboroom.config import models, objectives, training
+    from elboroom.config import metrics, models, objectives, training
 
     seams = list(catalogue.SEAMS.values())
-    for module in (models, objectives, training):
+    for module in (metrics, models, objectives, training):
         chosen = [v for v in vars(module).values() if "BeforeValidator" in repr(v) and "Tag" in repr(v)]
         assert all(any(v is seam for seam in seams) for v in chosen)
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_has_every_part(tmp_path):
+    pytest.importorskip("sphinx")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-d", tmp_path / "trees"]
+    subprocess.run([*command, "-b", "html", DOCS, tmp_path / "site"], check=True, timeout=600)
+    parts = (tmp_path / "site" / "parts.html").read_text(encoding="utf-8")
+    assert {target for target in TARGETS if f'id="{target}"' not in parts} == set()
+    data_sets = (tmp_path / "site" / "data.html").read_text(encoding="utf-8")
+    assert all(f">{name}</span>" in data_sets for name in CATALOG)
 
 
 def test_the_page_of_the_run_folder_names_every_file_and_field(reader):

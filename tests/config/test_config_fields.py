@@ -1,6 +1,7 @@
 """Values and combinations that are refused at the door, and what follows from a configuration."""
 
 import dataclasses
+import importlib
 
 import pytest
 from oracles.configurations import classes, kinds
@@ -38,6 +39,15 @@ def place(seam: str, value: object) -> dict:
 def test_what_each_line_of_the_tables_builds_exists(config):
     assert callable(build.named(config.builds))
     assert config.__doc__
+
+
+@pytest.mark.parametrize("config", [p for p in EVERY if p.values[0].builds.startswith("elboroom.")])
+def test_what_is_chosen_by_name_can_be_had_by_hand(config):
+    """`from elboroom.models import NormalPrior`: what models and objectives build is exported by their packages."""
+    module, _, name = config.builds.partition(":")
+    package = module.rpartition(".")[0]
+    if package in ("elboroom.models", "elboroom.objectives"):
+        assert getattr(importlib.import_module(package), name, None) is build.named(config.builds)
 
 
 @pytest.mark.parametrize("seam", SEAMS)

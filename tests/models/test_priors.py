@@ -8,15 +8,17 @@ from oracles.configurations import classes, kinds, model_of
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from elboroom.config.models import Prior
-from elboroom.distributions import DiagonalMixture
+from elboroom.distributions import DiagonalMixture, Standard
 from elboroom.models import MixturePrior, UniformPrior, VampPrior
 
 SHAPE = (1, 8, 8)
 
 
-def model_with(prior: str, posterior: str = "gaussian", values: str = "binary", **more: object) -> torch.nn.Module:
+def model_with(
+    prior: str, posterior: str = "gaussian", values: str = "binary", latent: int = 3, **more: object
+) -> torch.nn.Module:
     posterior = "uniform" if prior == "uniform" else posterior
-    content = {"posterior": {"kind": posterior, "latent": 3}, "prior": {"kind": prior, **more}}
+    content = {"posterior": {"kind": posterior, "latent": latent}, "prior": {"kind": prior, **more}}
     return model_of(content, SHAPE, values)
 
 
@@ -28,6 +30,36 @@ def test_every_prior_is_scored_and_drawn_from_in_one_way(prior):
     assert z.shape == (50, 3)
     assert p.log_prob(z).isfinite().all()
     torch.testing.assert_close(z, p.draw(50, torch.Generator().manual_seed(0)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("prior", kinds(Prior))
+def test_every_prior_integrates_to_one(prior):
+    """One dimension, in double, z = tan(u) so that tails of any weight are whole; 0.3 % for the uniform's edges."""
+    model = model_with(prior, latent=1).double()
+    u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000 * math.pi - math.pi / 2
+    density = model.prior(model.encoder).log_prob(u.tan()[:, None]).exp()
+    total = (density * (1 + u.tan().square())).sum() * math.pi / 20_000
+    assert total.item() == pytest.approx(1, abs=3e-3 if prior == "uniform" else 1e-5)
+
+
+def fixed_priors() -> dict[str, Standard]:
+    """The distributions of the table's priors that have nothing to learn."""
+    models = {kind: model_with(kind) for kind in kinds(Prior)}
+    found = {kind: model.prior(model.encoder) for kind, model in models.items()}
+    return {kind: p for kind, p in found.items() if isinstance(p, Standard)}
+
+
+@pytest.mark.parametrize(("kind", "p"), fixed_priors().items(), ids=fixed_priors())
+def test_draws_of_fixed_priors_follow_their_quantiles_and_their_variance(kind, p):
+    """Each of 60,000 numbers lies below the quantile of q with probability q: within 5 errors sqrt(q (1 - q) / n).
+    The variance within 5 standard errors of the sample's own fourth moment."""
+    z = p.draw(20_000, torch.Generator().manual_seed(3)).double()
+    q = torch.tensor([0.001, 0.1, 0.5, 0.9, 0.999], dtype=torch.float64)
+    share = (z.flatten() < p.icdf(q)[:, None]).double().mean(1)
+    assert ((share - q).abs() < 5 * (q * (1 - q) / z.numel()).sqrt()).all()
+    error = (z.pow(4).mean() / z.numel()).sqrt()
+    assert (z.square().mean() - p.variance[0]).abs() < 5 * error
+    assert (z.mean() - p.mean[0]).abs() < 5 * (p.variance[0] / z.numel()).sqrt()
 
 
 def test_vamp_equals_the_explicit_mixture_of_its_posteriors():

@@ -80,12 +80,20 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
             old = {"kind": old}
         if isinstance(old, dict) and isinstance(new, dict):
             other_kind = "kind" in new and new["kind"] != old.get("kind")
-            if key == "data" and {"name", "path"} & set(new):  # data named anew forgets where it came from before
-                old = {k: v for k, v in old.items() if k not in ("name", "path")}
+            if key == "data":
+                old = _elsewhere(old, new)
             result[key] = new if other_kind else merged(old, new)
         else:
             result[key] = new
     return result
+
+
+def _elsewhere(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Data without what a change undoes: named anew they forget where they came from and what was chosen of them."""
+    if not {"name", "path"} & set(new):
+        return old
+    same = "name" in new and new["name"] == old.get("name")
+    return {k: v for k, v in old.items() if k not in ("name", "path") and (same or k != "options")}
 
 
 Refusals = dict[tuple[str, str], str]

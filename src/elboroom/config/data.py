@@ -1,6 +1,7 @@
 """Which data, which split, and how pixels become what the likelihood takes."""
 
-from typing import Literal
+import dataclasses
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,6 +32,8 @@ class Data:
     """Seed of the fixed binarizations."""
     labels: bool = True
     """Read labels where there are some."""
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What can be chosen of a data set that is drawn, such as ``{modes: 5}``; the page of data sets has the fields."""
     size: Positive | None = Field(default=None, le=512)
     """For a folder of images: height and width to which each is resized."""
 
@@ -38,6 +41,8 @@ class Data:
     def _one_source(self) -> "Data":
         if (self.name is None) == (self.path is None):
             raise ValueError("data needs either a name (`elboroom data list`) or a path, and not both.")
+        if self.options and self.name is None:
+            raise ValueError("data.options are of data sets by name, and data.path has none. Leave them out.")
         if self.copies > 1 and self.binarize not in ("static", "dynamic"):
             raise ValueError(f"data.copies: {self.copies} needs random binarization; set data.binarize to dynamic.")
         return self

@@ -16,7 +16,7 @@ from elboroom.config.study import Metrics, Study
 from elboroom.errors import InputError, nearest
 
 FORMAT = 1
-Config = TypeVar("Config", Run, Study, Metrics)
+Config = TypeVar("Config")
 
 
 class _Loader(yaml.SafeLoader):
@@ -119,7 +119,7 @@ def apply_options(content: dict[str, Any], options: Iterable[str]) -> dict[str, 
 
 def run_from(content: dict[str, Any], source: str = "configuration") -> Run:
     """A validated run; the data set of a configuration that names none is `digits`."""
-    return _validated(Run, content, source)
+    return validated(Run, content, source)
 
 
 def load_run(path: Path, options: Iterable[str] = ()) -> Run:
@@ -129,12 +129,12 @@ def load_run(path: Path, options: Iterable[str] = ()) -> Run:
 
 def load_study(path: Path) -> Study:
     """Read and validate a study."""
-    return _validated(Study, read_mapping(path), str(path))
+    return validated(Study, read_mapping(path), str(path))
 
 
 def study_from(content: dict[str, Any], source: str) -> Study:
     """A validated study."""
-    return _validated(Study, content, source)
+    return validated(Study, content, source)
 
 
 def metrics_from(text: str) -> tuple[Any, ...]:
@@ -142,7 +142,7 @@ def metrics_from(text: str) -> tuple[Any, ...]:
     if not text.strip():
         return ()
     listed = text if text.lstrip().startswith(("[", "{")) else f"[{text}]"
-    return _validated(Metrics, {"also": parse_yaml(listed, "--metrics")}, "--metrics").also
+    return validated(Metrics, {"also": parse_yaml(listed, "--metrics")}, "--metrics").also
 
 
 def to_yaml(config: Run | Study) -> str:
@@ -150,7 +150,8 @@ def to_yaml(config: Run | Study) -> str:
     return yaml.safe_dump({"format": FORMAT, **to_dict(config)}, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _validated(cls: type[Config], content: dict[str, Any], source: str) -> Config:
+def validated(cls: type[Config], content: dict[str, Any], source: str) -> Config:
+    """A configuration class from plain values; InputError with a line for each mistake, its place and its cure."""
     try:
         return pydantic.TypeAdapter(cls).validate_python(content)
     except pydantic.ValidationError as error:

@@ -166,6 +166,19 @@ class UniformPrior:
 
 
 @settings
+class StudentPrior:
+    """p(z) = Student's t in each dimension: heavy tails, in which codes far from 0 cost little."""
+
+    kind: Literal["student"] = "student"
+    degrees: PositiveFloat = 5.0
+    """Degrees of freedom; 1 is Cauchy's distribution, and many are a normal one."""
+    scale: PositiveFloat = 1.0
+    """By which codes are divided before they are scored."""
+
+    builds: ClassVar[str] = "elboroom.models.priors:StudentPrior"
+
+
+@settings
 class MixturePrior:
     """Learned mixture of diagonal Gaussians."""
 
@@ -312,7 +325,7 @@ class DiscretizedLogistic:
 Encoder = choice("encoder", MlpEncoder, ConvEncoder, custom=True)
 Decoder = choice("decoder", MlpDecoder, ConvDecoder, custom=True)
 Posterior = choice("posterior", GaussianPosterior, PointPosterior, LaplacePosterior, UniformPosterior)
-Prior = choice("prior", NormalPrior, LaplacePrior, UniformPrior, MixturePrior, VampPrior)
+Prior = choice("prior", NormalPrior, LaplacePrior, UniformPrior, StudentPrior, MixturePrior, VampPrior)
 Likelihood = choice(
     "likelihood",
     Bernoulli,

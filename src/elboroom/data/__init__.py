@@ -1,6 +1,8 @@
 """Data sets by name or by path, divided, scaled and binarized: `load`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,7 @@ class Data:
     files: dict[str, str]  # name of each file that was read (or of the folder) -> sha256
     binarization: str  # as protocols say it
     factors: dict[str, tuple[float, ...]] | None = None  # name of each column of `Examples.factors` -> class values
+    log_density: Callable[[np.ndarray], np.ndarray] | None = None  # true log p(x) of [n, *shape], where it is known
 
     def to(self, device: torch.device | str) -> "Data":
         """The same on a device."""
@@ -67,6 +70,7 @@ class Source:
     files: dict[str, str]
     rows: splits.Rows
     factors: dict[str, tuple[float, ...]] | None = None
+    log_density: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def load(config: configuration.Data, folder: Path | None = None) -> Data:
@@ -99,6 +103,7 @@ def load(config: configuration.Data, folder: Path | None = None) -> Data:
         files=source.files,
         binarization=described(binarize, config.seed),
         factors=source.factors,
+        log_density=None if binarize != "none" else source.log_density,
     )
 
 
@@ -108,14 +113,17 @@ def named(config: configuration.Data, folder: Path | None) -> Source:
     split = entry.split(config.name, config.split)
     if config.size is not None:
         raise InputError(f"data.size resizes folders of images, and {config.name} is none. Leave data.size out.")
+    chosen = entry.chosen(config.name, config.options)
     place = store.find(config.name, folder) or fetch(config.name, folder)
     files = store.verify(config.name, place)
-    read = entry.read(place)
+    read = entry.read(place, **chosen)
     parts = {name: shaped(part, place) for name, part in read.items()}
     rows = split.divide(splits.numbered({name: len(p.images) for name, p in parts.items()}))
     expected(config.name, split, rows, parts, place)
     parts, classes = labelled(parts, config.labels, place, entry.classes)
-    return Source(str(place), parts, entry.scaling, classes, files or readers.checksums(read), rows, entry.factors)
+    density = None if entry.log_density is None else partial(entry.log_density, **chosen)
+    files = files or readers.checksums(read)
+    return Source(str(place), parts, entry.scaling, classes, files, rows, entry.factors, density)
 
 
 def expected(name: str, split: splits.Split, rows: splits.Rows, parts: readers.Parts, place: Path) -> None:

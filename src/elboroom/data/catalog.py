@@ -1,14 +1,18 @@
 """The table of data sets: what each is, where its files come from, and how it is divided. One entry a data set."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from elboroom.data import cifar, omniglot, readers, splits, sprites
-from elboroom.data.prepare import BINARY, GREY_LEVELS, UNIT_INTERVAL, Scaling
+from elboroom.config.catalogue import fields_table
+from elboroom.config.files import validated
+from elboroom.data import cifar, omniglot, readers, ring, splits, sprites
+from elboroom.data.prepare import BINARY, GREY_LEVELS, REAL, UNIT_INTERVAL, Scaling
 from elboroom.data.splits import Split
 from elboroom.errors import InputError, unknown
 
@@ -35,13 +39,14 @@ class Dataset:
     """A data set that is known by name.
 
     ``read`` goes from the folder of its files (or what ``package`` names) to its parts as they are published;
-    ``splits`` divide these parts.
+    ``splits`` divide these parts. A set that is drawn may have ``options``, a configuration class: ``read`` and
+    ``log_density`` then take one of them as ``options``.
     """
 
     shape: tuple[int, ...]
     scaling: Scaling
     splits: dict[str, Split]
-    read: Callable[[Path], readers.Parts]
+    read: Callable[..., readers.Parts]
     source: str
     licence: str
     files: tuple[Remote, ...] = ()
@@ -50,6 +55,23 @@ class Dataset:
     folder: str | None = None  # where its files lie, where that is not its name
     factors: dict[str, tuple[float, ...]] | None = None  # what is known beside labels: name -> value of each class
     note: str = ""  # what users of it should know
+    options: type | None = None  # what can be chosen of it, under data.options
+    log_density: Callable[..., Float[np.ndarray, " n"]] | None = (
+        None  # of examples [n, *shape], where it is known (nats)
+    )
+
+    def chosen(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The further arguments of ``read`` and ``log_density``: the options, validated, where there are any.
+
+        Raises:
+            InputError: options of a set that has none, an unknown one, or a value that cannot be.
+        """
+        if self.options is not None:
+            return {"options": validated(self.options, dict(options), "data.options")}
+        if options:
+            having = ", ".join(known for known, entry in CATALOG.items() if entry.options) or "none"
+            raise InputError(f"data.options: {name} has none. Leave them out (data sets with options: {having}).")
+        return {}
 
     @property
     def installed(self) -> Path | None:
@@ -100,9 +122,15 @@ def catalog_table() -> str:
                 " | ".join((f"`{name}`", shape, entry.scaling.grey, f"`{split}`", *sizes, entry.source, entry.licence))
             )
     table = [f"| {line} |" for line in lines]
-    return (
-        "\n".join([*table, "", *(f"- `{name}`: {entry.note}" for name, entry in CATALOG.items() if entry.note)]) + "\n"
-    )
+    notes = [f"- `{name}`: {entry.note}" for name, entry in CATALOG.items() if entry.note]
+    return "\n".join([*table, "", *notes, "", *_options()])
+
+
+def _options() -> Iterator[str]:
+    """What can be chosen of the sets that are drawn, as Markdown."""
+    for name, entry in CATALOG.items():
+        if entry.options is not None:
+            yield from (f"`data.options` of `{name}`:", "", *fields_table(entry.options), "")
 
 
 TEN_DIGITS = tuple("0123456789")
@@ -359,5 +387,18 @@ CATALOG: dict[str, Dataset] = {
         licence="Apache-2.0",
         note="Not dSprites itself: 24,000 of 737,280 combinations of shape, scale, rotation, x and y, drawn when they "
         "are asked for. Labels: the shape; all five are factors.",
+    ),
+    "gaussian-ring": Dataset(
+        shape=(2,),
+        scaling=REAL,
+        splits={"official": Split(splits.as_given, (10_000, 1_000, 5_000))},
+        read=ring.ring,
+        options=ring.Ring,
+        log_density=ring.log_density,
+        package="elboroom:data/ring.py",
+        source="drawn by elboroom: a mixture of Gaussians around a circle",
+        licence="Apache-2.0",
+        note="Vectors, not images: choose a Gaussian likelihood. The density is known, `data.load(...).log_density(x)`; "
+        "its mean over test is the ELBO of a perfect model. Labels: the Gaussian.",
     ),
 }

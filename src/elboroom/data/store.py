@@ -203,7 +203,7 @@ def check_one(name: str, folder: Path | None) -> CheckResult:
         return CheckResult(name, None, None, f"not here; `elboroom data fetch {name}` downloads it")
     try:
         hashes = verify(name, path)
-        parts = entry.read(path)
+        parts = entry.read(path, **entry.chosen(name, {}))
     except InputError as error:
         return CheckResult(name, path, False, str(error))
     examples = sum(len(part.images) for part in parts.values())

@@ -1,38 +1,9 @@
-"""Networks wrapped as distributions: encoder(x) is q(z|x), prior(encoder) is p(z), decoder(z) is p(x|z)."""
+"""Networks wrapped as distributions: encoder(x) is q(z|x), prior(encoder) is p(z), decoder(z) is p(x|z).
 
-from elboroom.models.likelihoods import (
-    BernoulliLikelihood,
-    ContinuousBernoulliLikelihood,
-    DiscretizedLogisticLikelihood,
-    GaussianLikelihood,
-    GreyBce,
-    LearnedGaussianLikelihood,
-    OptimalGaussianLikelihood,
-    PixelGaussianLikelihood,
-    SquaredErrorLikelihood,
-)
-from elboroom.models.posteriors import GaussianPosterior, LaplacePosterior, PointPosterior, UniformPosterior
-from elboroom.models.priors import LaplacePrior, MixturePrior, NormalPrior, UniformPrior, VampPrior
-from elboroom.models.vae import VAE
+Everything that a module lists in its ``__all__``, so that a new part is named in its own file alone.
+"""
 
-__all__ = [
-    "VAE",
-    "BernoulliLikelihood",
-    "ContinuousBernoulliLikelihood",
-    "DiscretizedLogisticLikelihood",
-    "GaussianLikelihood",
-    "GaussianPosterior",
-    "GreyBce",
-    "LaplacePosterior",
-    "LaplacePrior",
-    "LearnedGaussianLikelihood",
-    "MixturePrior",
-    "NormalPrior",
-    "OptimalGaussianLikelihood",
-    "PixelGaussianLikelihood",
-    "PointPosterior",
-    "SquaredErrorLikelihood",
-    "UniformPosterior",
-    "UniformPrior",
-    "VampPrior",
-]
+from elboroom.models.likelihoods import *  # noqa: F403
+from elboroom.models.posteriors import *  # noqa: F403
+from elboroom.models.priors import *  # noqa: F403
+from elboroom.models.vae import *  # noqa: F403

@@ -23,6 +23,18 @@ from elboroom.distributions import (
 from elboroom.models.heads import head_of
 from elboroom.numerics import at_least_float32
 
+__all__ = [
+    "BernoulliLikelihood",
+    "ContinuousBernoulliLikelihood",
+    "DiscretizedLogisticLikelihood",
+    "GaussianLikelihood",
+    "GreyBce",
+    "LearnedGaussianLikelihood",
+    "OptimalGaussianLikelihood",
+    "PixelGaussianLikelihood",
+    "SquaredErrorLikelihood",
+]
+
 
 class Likelihood(nn.Module):
     """What all share: codes of any leading shape are folded into one batch for the network, and unfolded after it."""

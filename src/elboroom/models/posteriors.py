@@ -11,6 +11,13 @@ from elboroom.distributions import Diagonal, DiagonalLaplace, DiagonalNormal, Di
 from elboroom.models.heads import head_of
 from elboroom.numerics import at_least_float32
 
+__all__ = [
+    "GaussianPosterior",
+    "LaplacePosterior",
+    "PointPosterior",
+    "UniformPosterior",
+]
+
 
 def clip_norm(
     loc: Float[Tensor, "batch latent"], radius: float

@@ -4,6 +4,8 @@ Called with the encoder, which only VampPrior uses. What they return can be scor
 ``draw(n, generator)``.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,19 +19,29 @@ from elboroom.distributions import (
     StandardNormal,
 )
 
+__all__ = [
+    "LaplacePrior",
+    "MixturePrior",
+    "NormalPrior",
+    "StudentPrior",
+    "StudentT",
+    "UniformPrior",
+    "VampPrior",
+]
+
 
 class _Fixed(nn.Module):
-    """What the priors without parameters share."""
+    """What the priors without parameters share; ``law`` is what their family takes beside the size of the code."""
 
     family: type[Standard]
 
-    def __init__(self, latent: int) -> None:
+    def __init__(self, latent: int, **law: float) -> None:
         super().__init__()
-        self.latent = latent
+        self.latent, self.law = latent, law
         self.register_buffer("_where", torch.empty(0), persistent=False)  # follows the module's device
 
     def forward(self, encoder: nn.Module | None = None) -> Standard:
-        return self.family(self.latent, device=self._where.device)
+        return self.family(self.latent, **self.law, device=self._where.device)
 
 
 class NormalPrior(_Fixed):
@@ -44,22 +56,91 @@ class LaplacePrior(_Fixed):
     family = StandardLaplace
 
 
-class UniformPrior(nn.Module):
+class UniformPrior(_Fixed):
     """p(z) = U(-c, c) in each dimension, c the ``half_width``; for a posterior that stays inside.
 
     Raises:
         ValueError: a half-width that is not positive.
     """
 
+    family = CentredUniform
+
     def __init__(self, latent: int, half_width: float = 1.0) -> None:
-        super().__init__()
         if half_width <= 0:
             raise ValueError(f"the half-width of a uniform prior must be positive, got {half_width}")
-        self.latent, self.half_width = latent, half_width
-        self.register_buffer("_where", torch.empty(0), persistent=False)  # follows the module's device
+        super().__init__(latent, half_width=half_width)
 
-    def forward(self, encoder: nn.Module | None = None) -> CentredUniform:
-        return CentredUniform(self.latent, self.half_width, self._where.device)
+
+class StudentT(Standard):
+    r"""Student's t with ν degrees of freedom and scale s in each dimension, :math:`p(z) = \prod_j t_\nu(z_j / s) / s`.
+
+    .. math:: \log t_\nu(t) = \log \frac{\Gamma(\frac{\nu + 1}2)}{\Gamma(\frac\nu2) \sqrt{\nu\pi}}
+              - \frac{\nu + 1}2 \log\Big(1 + \frac{t^2}\nu\Big)
+
+    Student (1908), The probable error of a mean. Its variance is infinite for :math:`1 < \nu \le 2`; for
+    :math:`\nu \le 1` mean and variance are undefined, NaN. Draws that would leave the range in which float32 has
+    a square, as those of the smallest ν do, are held at its edge, :math:`10^{18} s`.
+    """
+
+    def __init__(
+        self, latent: int, degrees: float = 5.0, scale: float = 1.0, device: torch.device | str = "cpu"
+    ) -> None:
+        self.degrees, self.scale = degrees, scale
+        super().__init__(latent, device)
+
+    def noise(
+        self, shape: tuple[int, ...], generator: torch.Generator | None = None, device: torch.device | str | None = None
+    ) -> Tensor:
+        r"""t of scale 1: :math:`N(0, 1) / \sqrt{g / \nu}`, g from :math:`\chi^2_\nu`, twice a Gamma(ν/2)."""
+        half = torch.full(shape, self.degrees / 2, device=device)
+        precision = torch._standard_gamma(half, generator=generator).div_(self.degrees / 2)
+        normal = torch.randn(shape, generator=generator, device=device)
+        return normal.div_(precision.clamp_min_(torch.finfo(half.dtype).tiny).sqrt_()).clamp_(-1e18, 1e18)
+
+    @property
+    def mean(self) -> Float[Tensor, " latent"]:
+        return super().mean + (0 if self.degrees > 1 else math.nan)
+
+    @property
+    def variance(self) -> Float[Tensor, " latent"]:
+        finite, infinite = self.degrees > 2, self.degrees > 1
+        of_one = self.degrees / (self.degrees - 2) if finite else math.inf if infinite else math.nan
+        return torch.full(self.event_shape, self.scale**2 * of_one, device=self.device)
+
+    def log_prob(self, value: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead"]:
+        half = (self.degrees + 1) / 2
+        top = math.lgamma(half) - math.lgamma(self.degrees / 2) - math.log(math.pi * self.degrees) / 2
+        square = (value / self.scale).square() / self.degrees
+        return (top - math.log(self.scale) - half * square.log1p()).sum(-1)
+
+    def icdf(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Quantiles of one dimension."""
+        from scipy import special  # there with scikit-learn, and slow to import
+
+        quantiles = special.stdtrit(self.degrees, value.double().cpu().numpy())
+        return self.scale * torch.as_tensor(quantiles, dtype=value.dtype, device=value.device)
+
+
+class StudentPrior(_Fixed):
+    """p(z) = Student's t in each dimension: codes far from 0 cost less than under a normal prior.
+
+    No closed-form rate: the sample estimate serves.
+
+    Args:
+        latent: dimensions of the code.
+        degrees: of freedom; 1 is Cauchy's distribution, and many are a normal one.
+        scale: s, in units of the code.
+
+    Raises:
+        ValueError: degrees or a scale that are not positive.
+    """
+
+    family = StudentT
+
+    def __init__(self, latent: int, degrees: float = 5.0, scale: float = 1.0) -> None:
+        if degrees <= 0 or scale <= 0:
+            raise ValueError(f"a Student prior needs positive degrees and a positive scale, got {degrees} and {scale}")
+        super().__init__(latent, degrees=degrees, scale=scale)
 
 
 def _at_least_two(components: int) -> None:

@@ -10,6 +10,10 @@ from elboroom.distributions import rate_by_dimension
 from elboroom.errors import InputError
 from elboroom.records import Asked, Base, Draw
 
+__all__ = [
+    "VAE",
+]
+
 NOTHING = Asked()
 
 

@@ -11,6 +11,12 @@ from elboroom.objectives.needs import given
 from elboroom.objectives.schedules import constant
 from elboroom.records import Draw, Terms
 
+__all__ = [
+    "elbo",
+    "importance_weighted",
+    "reconstruction",
+]
+
 Warmup = Callable[[Tensor | None], Tensor | float]
 
 

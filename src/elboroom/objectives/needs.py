@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from elboroom.errors import InputError
 from elboroom.records import Asked, Draw, Terms
 
+__all__ = [
+    "Objective",
+    "ask",
+]
+
 NEEDS = ("step", "train_size", "prior_z", "log_qz_detached")
 
 

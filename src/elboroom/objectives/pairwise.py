@@ -7,6 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+__all__ = [
+    "mutual_statistics",
+]
+
 PIECE_BYTES = {"cpu": 128 << 10, "cuda": 64 << 20}  # of one [rows, batch, latent] tensor: a cache, and a memory
 KEPT_BYTES = 4 << 20  # up to this size exp(-KL) is kept for the backward pass instead of made anew
 

@@ -16,6 +16,19 @@ from elboroom.objectives.pairwise import mutual_statistics
 from elboroom.objectives.schedules import constant, linear
 from elboroom.records import Base, Draw, Terms
 
+__all__ = [
+    "capacity",
+    "dip",
+    "free_bits",
+    "info_vae",
+    "log_aggregate",
+    "mmd",
+    "mu",
+    "mutual_divergence",
+    "squared_mmd",
+    "total_correlation",
+]
+
 LOWEST_LOG_VAR = -20.0  # a mean log-variance below it: the run has run away (SPEC 5.5)
 
 # μ-VAE ---------------------------------------------------------------------------------------------------------------
