@@ -13,7 +13,7 @@ from elboroom.config import Run as RunConfig
 from elboroom.config import load_run, load_study
 from elboroom.config.files import to_yaml
 from elboroom.errors import Diverged, InputError, unknown
-from elboroom.evaluation import ESTIMATES, evaluate
+from elboroom.evaluation import ESTIMATES, IMPORTANCE, evaluate
 from elboroom.scores import Protocol, Score
 from elboroom.studies.execute import execute
 from elboroom.studies.kept import Kept, near, read
@@ -188,11 +188,16 @@ def scored(
     """The scores of an opened run, with the importance samples and the metrics that its kept scores had."""
     wanted = [s for s in run.scores if not names or s.name in names]
     counts = {_count(s.protocol): None for s in wanted if s.name in ESTIMATES}
-    further = metrics if any(s.name not in BOUNDS and not s.name.startswith(ESTIMATES) for s in wanted) else ()
+    further = metrics if any(s.name not in BOUNDS and not _weighed(s) for s in wanted) else ()
     found = evaluate(opened, samples=None, metrics=further, cache=cache, progress=progress)
     for samples, images in counts:
         found += evaluate(opened, samples=samples, images=images, progress=progress)
     return found
+
+
+def _weighed(score: Score) -> bool:
+    """Whether it comes with every importance-sampled likelihood."""
+    return score.protocol.estimator.startswith((IMPORTANCE, "mean log-weight"))
 
 
 def _count(protocol: Protocol) -> tuple[int, int | None]:
