@@ -398,7 +398,7 @@ CATALOG: dict[str, Dataset] = {
         package="elboroom:data/ring.py",
         source="drawn by elboroom: a mixture of Gaussians around a circle",
         licence="Apache-2.0",
-        note="Vectors, not images: choose a Gaussian likelihood. The density is known, `data.load(...).log_density(x)`; "
-        "its mean over test is the ELBO of a perfect model. Labels: the Gaussian.",
+        note="Vectors, not images: choose a Gaussian likelihood. The density is known, "
+        "`data.load(...).log_density(x)`; its mean over test is the ELBO of a perfect model. Labels: the Gaussian.",
     ),
 }
