@@ -78,7 +78,9 @@ class Score:
 
     def __str__(self) -> str:
         error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
-        return f"{self.name} = {self.value:.4g}{error} {self.unit}"
+        p = self.protocol
+        read = ", ".join(word for word in (p.code, p.labels and f"labels {p.labels}", p.scaling) if word)
+        return f"{self.name} = {self.value:.4g}{error} {self.unit}" + (f"  ({read})" if read else "")
 
 
 def merge(old: list[Score], new: list[Score]) -> list[Score]:

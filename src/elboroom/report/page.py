@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from elboroom.config.run import to_dict
 from elboroom.errors import InputError
-from elboroom.report import figures, panels, tables
+from elboroom.report import families, figures, panels, tables
 from elboroom.report.folders import RunFolder, Source, by_label, read, together
 from elboroom.report.overview import Glance, overview
 from elboroom.report.tables import Entry
@@ -114,6 +114,7 @@ def page(sources: list[Source], title: str) -> str:
     sections, unwritten = _sections(groups, curves if len(runs) == 1 else None)
     entries = [entry(r) for r in runs]
     published = [p for s in sources for p in s.published]
+    many = families.several(entries, _beyond_headline(entries))
     headline = tables.comparison(entries, tables.HEADLINE, published)
     content = {
         "title": title,
@@ -122,7 +123,8 @@ def page(sources: list[Source], title: str) -> str:
         "tables": headline,
         "meanings": list({c.title: c for t in headline for c in t.columns if c.meaning}.values()),
         "published_shown": any(line.published for t in headline for line in t.lines),
-        "further": _further(entries),
+        "further": _further(entries, many),
+        "families": families.families(entries, many),
         "unmatched": [p for p in published if not any(tables.matches(p, e) for e in entries)],
         "overview": _overview(groups, sources),
         "panels": [picture for source in sources for picture in _panels(source)],
@@ -143,10 +145,20 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.html.j2")
 
 
-def _further(entries: list[Entry]) -> list[tables.Table]:
-    """Scores that have no column in the headline table."""
-    names = [n for n in dict.fromkeys(s.name for e in entries for s in e.scores) if n not in tables.HEADLINE]
-    return tables.comparison(entries, sorted(names)) if names else []
+def _further(entries: list[Entry], many: list[str]) -> list[tuple[str, tables.Table]]:
+    """Scores that have no column in the headline table, and no table of their own: by what they are about."""
+    names = sorted(n for n in _beyond_headline(entries) if n not in many)
+    found = []
+    for title, words in [*tables.GROUPS.items(), ("Others", ())]:
+        known = [w for group in tables.GROUPS.values() for w in group]
+        mine = [n for n in names if n.split("/")[0] in words or (not words and n.split("/")[0] not in known)]
+        mine.sort(key=lambda n: (words.index(n.split("/")[0]), n.count("/")) if words else (0, 0))
+        found += [(title, table) for table in tables.comparison(entries, mine)] if mine else []
+    return found
+
+
+def _beyond_headline(entries: list[Entry]) -> list[str]:
+    return [n for n in dict.fromkeys(s.name for e in entries for s in e.scores) if n not in tables.HEADLINE]
 
 
 # ---- what is known of a run ---------------------------------------------------------------------------------------

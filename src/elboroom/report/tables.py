@@ -13,6 +13,17 @@ MISSING = "—"
 FEW = 10
 """Effective importance samples an image under which a likelihood is called loose."""
 HEADLINE = ("elbo", "rate", "distortion", "nll", "bound/grey-bce", "active-units", "accuracy/z", "accuracy/mean")
+GROUPS = {
+    "Likelihood": ("nll", "bound/importance"),
+    "Information and geometry": (
+        *("mpd", "mpd-std", "mutual-information", "aggregate-kl", "total-correlation", "dimension-kl"),
+        "shuffled-codes",
+    ),
+    "Codes": ("codes", "pca", "probe"),
+    "Generation": ("classifier", "confidence", "fd"),
+    "Factors": ("disentanglement",),
+}
+"""Tables of further scores: title -> names, or their first words."""
 TITLES = {
     "elbo": "ELBO",
     "nll": "NLL",
@@ -25,6 +36,38 @@ TITLES = {
     "nll/ais-effective-samples": "effective chains of AIS",
     "accuracy/z": "accuracy, z",
     "accuracy/mean": "accuracy, mean",
+    "probe/knn": "nearest neighbours",
+    "probe/logistic": "logistic regression",
+    "probe/logistic-sgd": "logistic regression by SGD",
+    "probe/svm": "support vectors",
+    "probe/mlp": "three-layer classifier",
+    "cluster/nearest": "clusters, nearest label",
+    "cluster/majority": "clusters, majority label",
+    "cluster/nmi": "clusters, NMI",
+    "cluster/ari": "clusters, adjusted Rand",
+    "fd": "Fréchet distance",
+    "mpd": "mean pairwise divergence",
+    "mpd-std": "its spread over pairs",
+    "mutual-information": "I(x; z)",
+    "aggregate-kl": "KL(q(z) ‖ p(z))",
+    "total-correlation": "total correlation",
+    "shuffled-codes": "shuffled codes",
+    "mutual-information/leave-one-out": "I(x; z), leave one out",
+    "aggregate-kl/leave-one-out": "KL(q(z) ‖ p(z)), leave one out",
+    "total-correlation/leave-one-out": "total correlation, leave one out",
+    "dimension-kl": "KL by dimension",
+    "dimension-kl/leave-one-out": "KL by dimension, leave one out",
+    "confidence/samples": "confidence, samples",
+    "confidence/reconstructions": "confidence, reconstructions",
+    "confidence/mean-reconstructions": "confidence, reconstructions of the mean",
+    "confidence/baseline": "confidence on test images",
+    "classifier/accuracy": "accuracy of that classifier",
+    "fd/accuracy": "accuracy of the features' classifier",
+    "codes/ks": "distance from N(0, 1)",
+    "codes/mean-abs": "mean of a dimension, size",
+    "codes/std-mean": "deviation of a dimension",
+    "pca/explained-variance": "variance in two components",
+    "probe/rarest-class": "examples of the rarest class",
 }
 MEANINGS = {
     "elbo": "lower bound on log p(x): minus distortion, minus rate",
@@ -36,6 +79,12 @@ MEANINGS = {
     "active-units": "latent dimensions whose posterior mean varies over the data",
     "accuracy/z": "a classifier that sees one sampled code: how informative codes are, noise included",
     "accuracy/mean": "the same classifier on the posterior mean",
+    "mpd": "KL between the posteriors of two different examples, mean over pairs: how far apart codes lie",
+    "mutual-information": "how much a code tells which example it came from; its bias is in the method below",
+    "aggregate-kl": "how far all codes together lie from the prior: what samples from the prior suffer from",
+    "total-correlation": "how dependent the dimensions of the code are",
+    "shuffled-codes": "nats by which the reconstruction worsens with another image's code; 0: the decoder ignores z",
+    "fd": "distance of generated from test images in the features of a classifier; lower is nearer",
 }
 REASONS = {
     "data": "numbers on different data are not on one scale",
@@ -92,10 +141,12 @@ class Column:
     samples: int = 0
     unit: str = ""
     better: str = ""
+    words: str = ""
+    """What tells it from other columns of the same name, which the table's caption says."""
 
     @property
     def title(self) -> str:
-        return TITLES.get(self.name, self.name)
+        return self.words or TITLES.get(self.name, self.name)
 
     @property
     def arrow(self) -> str:
@@ -492,6 +543,7 @@ def everything(scores: Iterable[Score]) -> list[tuple[str, str, str]]:
         digits = decimals([s.value], s.unit)
         error = f" ± {number(s.stderr, digits)}" if s.stderr is not None else ""
         beta = f"effective β {s.protocol.beta:g}" if s.protocol.beta is not None else ""
-        how = "; ".join(filter(None, [conditions(s), _estimator(s.protocol), beta]))
+        probe = [f"{k} {v}" for k in ("code", "labels", "scaling", "classifier") if (v := getattr(s.protocol, k))]
+        how = "; ".join(filter(None, [conditions(s), _estimator(s.protocol), *probe, beta]))
         rows.append((s.name, f"{number(s.value, digits)}{error} {s.unit}", how))
     return rows

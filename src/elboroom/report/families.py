@@ -1,0 +1,134 @@
+"""Tables of scores that a run has many of: a row for each code that was read, a column for each way of reading it.
+
+A probe, say, reads the mean and the sampled code, of 100 labels and of all, raw and standardized; and it reads controls
+(principal components, pixels, noise), which belong to the data and stand in rows of their own.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from elboroom.report.tables import (
+    MISSING,
+    TITLES,
+    Cell,
+    Column,
+    Entry,
+    Line,
+    Table,
+    conditions,
+    decimals,
+    mean_and_error,
+    number,
+)
+from elboroom.scores import Protocol, Score
+
+CONTROL = "control: "
+Way = tuple[str, str, str]
+
+
+@dataclass
+class Row:
+    """The scores of one model's code (or of one control) by the way in which they were read, a list over seeds."""
+
+    label: str
+    code: str
+    cells: dict[Way, list[Score]] = field(default_factory=dict)
+
+    @property
+    def control(self) -> bool:
+        return self.code.startswith(CONTROL)
+
+
+def several(entries: Iterable[Entry], names: Iterable[str]) -> list[str]:
+    """The names under which some run has several scores of one split that no number of samples tells apart."""
+    found = []
+    for name in names:
+        for entry in entries:
+            keys = [(s.protocol.split, s.protocol.data) for s in entry.scores if s.name == name]
+            if len(keys) > len(set(keys)) and not name.startswith("nll") and name not in found:
+                found.append(name)
+    return found
+
+
+def families(entries: Iterable[Entry], names: Iterable[str]) -> list[tuple[str, Table]]:
+    """A title and a table for each name and each data set, its controls below the models."""
+    entries = list(entries)
+    return [(TITLES.get(n, n), _table(n, group)) for n in names for group in _by_data(entries, n)]
+
+
+def _by_data(entries: list[Entry], name: str) -> list[list[tuple[Entry, Score]]]:
+    """The scores of a name, apart where they are of other examples."""
+    groups: dict[tuple[str, ...], list[tuple[Entry, Score]]] = {}
+    for entry in entries:
+        for score in (s for s in entry.scores if s.name == name):
+            p = score.protocol
+            groups.setdefault((p.data, p.split, p.rows), []).append((entry, score))
+    return list(groups.values())
+
+
+def _table(name: str, scored: list[tuple[Entry, Score]]) -> Table:
+    rows, shared = _rows(scored), _shared(s.protocol.estimator for _, s in scored)
+    ways = list(dict.fromkeys(way for row in rows for way in row.cells))
+    first = scored[0][1]
+    columns = [Column(name=name, unit=first.unit, better=first.better, words=_words(way, shared)) for way in ways]
+    best = [_best(rows, way, first.better) for way in ways]
+    digits = decimals([s.value for _, s in scored], first.unit)
+    lines = [_line(row, ways, [i in column for column in best], digits) for i, row in enumerate(rows)]
+    about = conditions(first).replace(f"; likelihood {first.protocol.likelihood}", "")
+    return Table(columns=columns, lines=lines, protocol=about, methods=[f"{name}: {_common(shared)}"], notes=[])
+
+
+def _rows(scored: list[tuple[Entry, Score]]) -> list[Row]:
+    """Models first, controls last; of a control every run brings the same numbers, so the first one's stand."""
+    rows: dict[tuple[str, str], Row] = {}
+    for entry, score in scored:
+        code = score.protocol.code
+        label = "" if code.startswith(CONTROL) else entry.label
+        row = rows.setdefault((label, code), Row(label, code))
+        cell = row.cells.setdefault((score.protocol.labels, score.protocol.scaling, score.protocol.estimator), [])
+        if not (row.control and cell):
+            cell.append(score)
+    return sorted(rows.values(), key=lambda row: row.control)
+
+
+def _shared(estimators: Iterable[str]) -> dict[str, list[str]]:
+    """The parts of each estimator's words."""
+    return {text: [part.strip() for part in text.replace(";", ",").split(",")] for text in estimators}
+
+
+def _common(shared: dict[str, list[str]]) -> str:
+    """The parts that all have."""
+    parts = list(shared.values())
+    return ", ".join(p for p in parts[0] if all(p in other for other in parts))
+
+
+def _words(way: Way, shared: dict[str, list[str]]) -> str:
+    """What tells a column from the others: labels, scaling, and the parts of the estimator that not all have."""
+    labels, scaling, estimator = way
+    own = [p for p in shared[estimator] if not all(p in other for other in shared.values())]
+    labels = labels.split(",")[0]
+    told = f"{labels} labels" if labels.replace(",", "").isdigit() or labels == "all" else labels
+    return ", ".join(word for word in (told, scaling, *own) if word)
+
+
+def _best(rows: list[Row], way: Way, better: str) -> set[int]:
+    """The best models of a column, each code on its own; controls are not ranked."""
+    classes: dict[Protocol, dict[int, float]] = {}
+    for i, row in enumerate(rows):
+        if better and not row.control and way in row.cells:
+            held = row.cells[way][0].protocol.comparable()
+            classes.setdefault(held, {})[i] = mean_and_error(row.cells[way])[0]
+    pick = min if better == "lower" else max
+    return {i for c in classes.values() if len(c) > 1 for i, v in c.items() if v == pick(c.values())}
+
+
+def _line(row: Row, ways: list[Way], best: list[bool], digits: int) -> Line:
+    cells = []
+    for way, bold in zip(ways, best, strict=True):
+        scores = row.cells.get(way, [])
+        value, error = mean_and_error(scores) if scores else (None, None)
+        cells.append(Cell(text=number(value, digits), error="" if error is None else number(error, digits), best=bold))
+    label = row.code.removeprefix(CONTROL) if row.control else row.label
+    seeds = "" if row.control else str(max(map(len, row.cells.values())))
+    about = "control" if row.control else f"code: {row.code}" if row.code else ""
+    return Line(label=label, cells=[*cells, Cell(text=MISSING)], seeds=seeds, about=about)

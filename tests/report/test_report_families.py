@@ -1,0 +1,82 @@
+"""Scores that a run has many of: which code, which labels, and controls that belong to the data."""
+
+import re
+
+import pytest
+from synthetic_runs import config, protocol, scores_like, write_run
+
+from elboroom.report import families, report
+from elboroom.report.tables import Entry
+from elboroom.scores import Score
+
+
+def probe(value, code="mean", labels="all", scaling="raw", **changes):
+    held = protocol(code=code, labels=labels, scaling=scaling, **{"estimator": "10 neighbours; ± deviation", **changes})
+    return Score(name="probe/knn", value=value, unit="%", better="higher", stderr=1.0, examples=300, protocol=held)
+
+
+def entry(label, scores, seed=0):
+    return Entry(label=label, scores=scores, seed=seed)
+
+
+def both(mean, z, pca=80.0):
+    return [probe(mean), probe(z, code="z"), probe(pca, code="control: pca-6")]
+
+
+@pytest.fixture
+def two():
+    return [entry("vae", both(90.0, 70.0)), entry("mu", both(88.0, 86.0))]
+
+
+def shown(table):
+    return {(line.label, line.about): [c.text for c in line.cells[:-1]] for line in table.lines}
+
+
+def test_a_row_for_each_code_and_one_for_each_control(two):
+    [(title, table)] = families.families(two, ["probe/knn"])
+    assert title == "nearest neighbours"
+    assert shown(table) == {
+        ("vae", "code: mean"): ["90.00"],
+        ("vae", "code: z"): ["70.00"],
+        ("mu", "code: mean"): ["88.00"],
+        ("mu", "code: z"): ["86.00"],
+        ("pca-6", "control"): ["80.00"],
+    }
+
+
+def test_codes_are_ranked_each_on_its_own_and_controls_never(two):
+    two[0].scores.append(probe(99.0, code="control: pixels"))
+    table = families.families(two, ["probe/knn"])[0][1]
+    best = [(line.label, line.about) for line in table.lines if line.cells[0].best]
+    assert best == [("vae", "code: mean"), ("mu", "code: z")]
+
+
+def test_ways_of_reading_are_columns_named_by_what_differs():
+    few = [probe(50.0, labels="100, 5 repetitions"), probe(60.0, scaling="standardized"), probe(55.0)]
+    table = families.families([entry("vae", few)], ["probe/knn"])[0][1]
+    assert [c.title for c in table.columns] == ["100 labels, raw", "all labels, standardized", "all labels, raw"]
+    assert table.methods == ["probe/knn: 10 neighbours, ± deviation"]
+
+
+def test_seeds_are_averaged_and_their_spread_shown():
+    """80 and 84: mean 82, standard error 2."""
+    runs = [entry("vae", [probe(80.0), probe(1.0, code="z")], 0), entry("vae", [probe(84.0), probe(1.0, code="z")], 1)]
+    line = families.families(runs, ["probe/knn"])[0][1].lines[0]
+    assert (line.cells[0].text, line.cells[0].error, line.seeds) == ("82.00", "2.00", "2")
+
+
+def test_other_data_have_a_table_of_their_own(two):
+    other = entry("vae", [probe(75.0, data="fashion-mnist"), probe(74.0, data="fashion-mnist", code="z")])
+    assert len(families.families([*two, other], ["probe/knn"])) == 2
+
+
+def test_only_names_with_several_scores_of_one_run_need_such_a_table(two):
+    assert families.several(two, ["probe/knn", "elbo"]) == ["probe/knn"]
+    assert families.several([entry("vae", scores_like())], ["elbo", "nll"]) == []
+
+
+def test_the_page_shows_them(tmp_path):
+    folder = write_run(tmp_path / "run", config(), scores=[*scores_like(), *both(90.0, 70.0)])
+    html = report([folder]).read_text(encoding="utf-8")
+    assert re.search(r"<caption>nearest neighbours</caption>", html)
+    assert "code: z" in html
