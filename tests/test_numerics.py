@@ -49,6 +49,22 @@ def test_streaming_does_not_depend_on_the_pieces(pieces):
     torch.testing.assert_close(sums.effective_samples, w.sum(0).square() / w.square().sum(0), rtol=1e-10, atol=0)
 
 
+@pytest.mark.parametrize("pieces", [(12,), (1,) * 12, (5, 7), (4, 6, 2)])
+def test_streaming_keeps_the_log_mean_at_marks_inside_of_pieces(pieces):
+    """At 1, 4, 10 and 12 of 12 weights, against the plain formula; the final value is the same to the last bit."""
+    log_w = 30 * torch.randn(12, 4, generator=torch.Generator().manual_seed(0)) - 500
+    sums, plain = StreamingLogMeanExp(marks=(1, 4, 10, 12, 13)), StreamingLogMeanExp()
+    for piece in log_w.split(pieces):
+        sums.add(piece)
+        plain.add(piece)
+    assert list(sums.along) == [1, 4, 10, 12]  # 13 was not reached
+    for mark, value in sums.along.items():
+        torch.testing.assert_close(value, log_mean_exp(log_w[:mark].double()), rtol=1e-14, atol=0)
+    assert torch.equal(sums.along[12], sums.log_mean)
+    assert torch.equal(sums.log_mean, plain.log_mean)
+    torch.testing.assert_close(sums.mean_log, log_w.double().mean(0), rtol=1e-14, atol=0)
+
+
 def test_streaming_keeps_small_terms_of_4096():
     """4,096 equal weights: log w itself, and all of them effective; float16 or bfloat16 sums lose this."""
     sums = StreamingLogMeanExp()

@@ -1,6 +1,7 @@
 """Signals and budgets stop after the step, with a checkpoint; the resumed run is the run left alone."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,6 +66,22 @@ def test_budget_stops_in_time_and_can_be_resumed(call):
     assert call("resume", "run", "--budget", "5m").code == 0
     assert call("train", "c.yaml", "--out", "alone").code == 0
     assert elboroom.load("run").checkpoint_hash == elboroom.load("alone").checkpoint_hash
+
+
+def test_an_evaluation_stops_in_time_and_goes_on(call, run, place):
+    """One block a call at least, so that it ends; the scores are those of an evaluation left alone."""
+    shutil.copytree(run, place / "alone")
+    assert call("evaluate", "alone", "--samples", "300").code == 0
+    outcome = call("evaluate", run, "--samples", "300", "--budget", "0.001s")
+    assert outcome.code == 3
+    assert "budget of 0.001s is used up" in outcome.out
+    assert "the same `elboroom evaluate` goes on" in outcome.out
+    assert list(run.rglob("partial/nll-*.safetensors"))
+    outcome = call("evaluate", run, "--samples", "300", "--budget", "5m")
+    assert outcome.code == 0
+    assert not list(run.rglob("partial"))
+    assert (run / "scores.json").read_bytes() == (place / "alone" / "scores.json").read_bytes()
+    assert "nll/bound/100 =" in outcome.out
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("45m", 2700), ("2h", 7200), ("90s", 90), ("90", 90), ("1.5m", 90)])

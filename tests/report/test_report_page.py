@@ -255,3 +255,20 @@ def test_the_report_never_loads_torch():
         "import sys, elboroom.report; assert 'torch' not in sys.modules; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("checkpoint", "shown"), [("c0ffee", True), ("other", False)])
+def test_what_is_to_be_doubted_stands_with_its_run(tmp_path, quick, checkpoint, shown):
+    """A note on numbers of other weights is none on these."""
+    run = write_run(tmp_path / "run")
+    content = {"format": 1, "checkpoint": checkpoint, "notes": {"nll": "not converged: it still falls.", "mpd": "?"}}
+    (run / "evaluation" / "step-130" / "notes.json").write_text(json.dumps(content))
+    assert ("nll: not converged: it still falls." in text(report([run]).read_text())) == shown
+    assert read_run(run).doubts == (["nll: not converged: it still falls."] if shown else [])
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", '{"notes": 3}', '{"notes": {"nll": "x"}}'])
+def test_notes_that_are_none_are_passed_over(tmp_path, content):
+    run = write_run(tmp_path / "run")
+    (run / "evaluation" / "step-130" / "notes.json").write_text(content)
+    assert read_run(run).doubts == []

@@ -109,7 +109,7 @@ def test_trap_11_6_changed_weights_are_scored_anew(study, tmp_path):
     run = runs.load(scores.parent)
     scores.write_text(scores.read_text().replace(run.checkpoint_hash, "0" * 12))
     said = go(study, tmp_path)
-    assert [line.split(": ")[1] for line in said] == ["evaluating"]
+    assert [line.split(": ")[1] for line in said] == ["evaluating", "nll"]  # two samples: the note says so
     assert run.checkpoint_hash in scores.read_text()
 
 
@@ -269,12 +269,15 @@ def test_a_scale_changes_what_it_may_and_nothing_else():
         Study(**parse_yaml(TEXT.replace("{axes: {seed: [0]}}", "{axis: {seed: [0]}}"), "here"))
 
 
-@pytest.mark.parametrize(("samples", "images", "anew"), [(2, 4, 0), (3, 4, 4), (2, None, 4), (None, None, 0)])
+@pytest.mark.parametrize(
+    ("samples", "images", "anew"), [(2, 4, 0), (3, 4, 4), (1, 4, 4), (2, None, 4), (None, None, 0)]
+)
 def test_scores_under_another_protocol_are_not_those_asked_for(study, tmp_path, samples, images, anew):
     go(study, tmp_path)
     nll = None if samples is None else Nll(samples=samples, images=images)
     said = go(dataclasses.replace(study, metrics=Metrics(nll=nll)), tmp_path)
-    assert sum("evaluating" in line for line in said) == len(said) == anew
+    assert sum("evaluating" in line for line in said) == anew
+    assert bool(said) == bool(anew)
 
 
 def test_a_metric_that_is_added_later_is_measured_once(study, tmp_path):

@@ -50,7 +50,7 @@ class Annealed:
     acceptance: Float[Tensor, " n"]
 
 
-def temperatures(steps: int) -> Float[Tensor, " steps+2"]:
+def temperatures(steps: int) -> Float[Tensor, " betas"]:
     r"""0, so many inverse temperatures between, and 1: close together at both ends, where the densities change most.
 
     .. math:: \beta_t = \frac{\sigma(\delta(2t/T - 1)) - \sigma(-\delta)}{\sigma(\delta) - \sigma(-\delta)}
@@ -85,7 +85,69 @@ def mixed(ends: tuple[Point, Point], beta: float) -> Point:
     return Point(s.z, (1 - beta) * s.log_p + beta * p.log_p, (1 - beta) * s.gradient + beta * p.gradient)
 
 
+@dataclass(frozen=True)
+class Noise:
+    """All that is drawn for a few examples: each has its own, a function of (seed, purpose, row, copy, number)."""
+
+    random: Randomness
+    rows: list[int]
+    copy: int
+    latent: int
+
+    def each(self, purpose: str, piece: int, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+        """What each example draws, side by side in the second dimension from the right."""
+        return torch.stack([draw(self.random(purpose, row, self.copy, piece)) for row in self.rows], dim=-2)
+
+    def moves(self, purpose: str, steps: int, chains: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each transition, the momenta [chains, n, latent] and the logarithms of uniform numbers [chains, n]."""
+        width = self.latent + 1
+
+        def draw(generator: torch.Generator) -> Tensor:
+            shape = (AT_ONCE, chains, self.latent)
+            momenta = torch.randn(shape, generator=generator, device=generator.device)
+            uniform = torch.rand((*shape[:2], 1), generator=generator, device=generator.device)
+            return torch.cat([momenta, uniform.log()], dim=-1)
+
+        for step in range(steps):
+            if step % AT_ONCE == 0:
+                drawn = self.each(purpose, step // AT_ONCE, draw)
+            yield drawn[step % AT_ONCE].split([width - 1, 1], dim=-1)
+
+
 @torch.no_grad()
+def _way(model: VAE, x: Float[Tensor, "n *event"], start: str, noise: Noise) -> Way:
+    """The two ends for these examples."""
+    q, p = model.encoder(x), model.prior(model.encoder)
+    if q.log_var is None:
+        raise ValueError("a point posterior has no density, so there is no likelihood to estimate")
+
+    def joint(z: Tensor) -> Tensor:
+        return model.decoder(z).log_prob(x) + p.log_prob(z)
+
+    def from_prior(purpose: str, count: int) -> Tensor:
+        return noise.each(purpose, 0, lambda generator: p.draw(count, generator))
+
+    def from_posterior(purpose: str, count: int) -> Tensor:
+        drawn = noise.each(purpose, 0, lambda generator: model.noise(generator, count, 1)[:, 0])
+        return q.rsample_with_log_prob(drawn)[0]
+
+    if start == "prior":
+        return Way(p.log_prob, joint, torch.ones_like(q.loc), from_prior)
+    _known_density(q)
+    return Way(q.log_prob, joint, (q.log_var / 2).exp(), from_posterior)
+
+
+def _known_density(q: Distribution) -> None:
+    """InputError where only the density of q's own samples is known."""
+    try:
+        q.log_prob(q.loc)
+    except NotImplementedError:
+        raise InputError(
+            f"the density of a posterior of the family '{q.family}' is not known at every code, so no chain can be "
+            "annealed from it. Begin at the prior (start: prior)."
+        ) from None
+
+
 def annealed_by_block(
     model: VAE,
     x: Float[Tensor, "n *event"],
@@ -133,78 +195,21 @@ def annealed_by_block(
     most = max(1, budget // (2 * row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent))))
     block = max(1, min(len(x), most // chains))
     for first in range(begin, len(x), block):
-        part, numbers = x[first : first + block], rows[first : first + block].tolist()
-        noise = Noise(random, numbers, copy, model.encoder.latent)
-        way = _way(model, part, start, noise)
-        step = _tuned(way, noise, steps, leapfrog, min(PILOTS, chains))
-        sums, accepted = StreamingLogMeanExp(), torch.zeros(len(part), dtype=torch.float64, device=x.device)
-        for some in torch.arange(chains, device=x.device).split(max(1, most // len(part))):
-            log_w, total = _pass(way, noise, step, leapfrog, chains, some)
-            sums.add(log_w)
-            accepted += total
-        yield Annealed(sums.log_mean, sums.effective_samples, accepted / (chains * steps))
+        noise = Noise(random, rows[first : first + block].tolist(), copy, model.encoder.latent)
+        way = _way(model, x[first : first + block], start, noise)
+        yield _block(way, noise, chains, steps, leapfrog, max(1, most // len(noise.rows)))
 
 
-@dataclass(frozen=True)
-class Noise:
-    """All that is drawn for a few examples: each has its own, a function of (seed, purpose, row, copy, number)."""
-
-    random: Randomness
-    rows: list[int]
-    copy: int
-    latent: int
-
-    def each(self, purpose: str, piece: int, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        """What each example draws, side by side in the second dimension from the right."""
-        return torch.stack([draw(self.random(purpose, row, self.copy, piece)) for row in self.rows], dim=-2)
-
-    def moves(self, purpose: str, steps: int, chains: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Of each transition, the momenta [chains, n, latent] and the logarithms of uniform numbers [chains, n]."""
-        width = self.latent + 1
-
-        def draw(generator: torch.Generator) -> Tensor:
-            shape = (AT_ONCE, chains, self.latent)
-            momenta = torch.randn(shape, generator=generator, device=generator.device)
-            uniform = torch.rand((*shape[:2], 1), generator=generator, device=generator.device)
-            return torch.cat([momenta, uniform.log()], dim=-1)
-
-        for step in range(steps):
-            if step % AT_ONCE == 0:
-                drawn = self.each(purpose, step // AT_ONCE, draw)
-            yield drawn[step % AT_ONCE].split([width - 1, 1], dim=-1)
-
-
-def _way(model: VAE, x: Float[Tensor, "n *event"], start: str, noise: Noise) -> Way:
-    """The two ends for these examples."""
-    q, p = model.encoder(x), model.prior(model.encoder)
-    if q.log_var is None:
-        raise ValueError("a point posterior has no density, so there is no likelihood to estimate")
-
-    def joint(z: Tensor) -> Tensor:
-        return model.decoder(z).log_prob(x) + p.log_prob(z)
-
-    def from_prior(purpose: str, count: int) -> Tensor:
-        return noise.each(purpose, 0, lambda generator: p.draw(count, generator))
-
-    def from_posterior(purpose: str, count: int) -> Tensor:
-        drawn = noise.each(purpose, 0, lambda generator: model.noise(generator, count, 1)[:, 0])
-        return q.rsample_with_log_prob(drawn)[0]
-
-    if start == "prior":
-        return Way(p.log_prob, joint, torch.ones_like(q.loc), from_prior)
-    _known_density(q)
-    return Way(q.log_prob, joint, (q.log_var / 2).exp(), from_posterior)
-
-
-def _known_density(q: Distribution) -> None:
-    """InputError where only the density of q's own samples is known."""
-    try:
-        q.log_prob(q.loc)
-    except NotImplementedError:
-        raise InputError(
-            f"the density of a posterior of the family '{q.family}' is not known at every code, so no chain can be "
-            "annealed from it. Begin at the prior (start: prior)."
-        ) from None
+@torch.no_grad()
+def _block(way: Way, noise: Noise, chains: int, steps: int, leapfrog: int, at_once: int) -> Annealed:
+    """All chains of a few examples, so many of them at once."""
+    step = _tuned(way, noise, steps, leapfrog, min(PILOTS, chains))
+    sums, accepted = StreamingLogMeanExp(), torch.zeros_like(way.unit[:, 0], dtype=torch.float64)
+    for some in torch.arange(chains, device=way.unit.device).split(at_once):
+        log_w, total = _pass(way, noise, step, leapfrog, chains, some)
+        sums.add(log_w)
+        accepted += total
+    return Annealed(sums.log_mean, sums.effective_samples, accepted / (chains * steps))
 
 
 def _tuned(way: Way, noise: Noise, steps: int, leapfrog: int, chains: int) -> Float[Tensor, "steps n 1"]:

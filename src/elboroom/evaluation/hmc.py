@@ -38,7 +38,8 @@ def evaluated(log_density: LogDensity, z: Float[Tensor, "*chains latent"]) -> Po
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         log_p = log_density(z)
-        (gradient,) = torch.autograd.grad(log_p.sum(), z)
+        flat = not log_p.requires_grad  # a density that is constant on its support does not see z
+        (gradient,) = (torch.zeros_like(z),) if flat else torch.autograd.grad(log_p.sum(), z)
     return Point(z.detach(), log_p.detach(), gradient)
 
 

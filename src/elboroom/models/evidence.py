@@ -92,7 +92,6 @@ def log_evidence(
     )
 
 
-@torch.no_grad()
 def evidence_by_block(
     model: VAE,
     x: Float[Tensor, "n *event"],
@@ -121,6 +120,7 @@ def evidence_by_block(
         yield Evidence(sums.log_mean, sums.effective_samples, sums.along | first)
 
 
+@torch.no_grad()
 def _block(
     model: VAE,
     x: Tensor,
