@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from elboroom.config.catalogue import fields_table
 from elboroom.config.files import validated
-from elboroom.data import cifar, omniglot, readers, splits, sprites
-from elboroom.data.prepare import BINARY, GREY_LEVELS, UNIT_INTERVAL, Scaling
+from elboroom.data import cifar, omniglot, readers, ring, splits, sprites
+from elboroom.data.prepare import BINARY, GREY_LEVELS, REAL, UNIT_INTERVAL, Scaling
 from elboroom.data.splits import Split
 from elboroom.errors import InputError, unknown
 
@@ -387,5 +387,18 @@ CATALOG: dict[str, Dataset] = {
         licence="Apache-2.0",
         note="Not dSprites itself: 24,000 of 737,280 combinations of shape, scale, rotation, x and y, drawn when they "
         "are asked for. Labels: the shape; all five are factors.",
+    ),
+    "gaussian-ring": Dataset(
+        shape=(2,),
+        scaling=REAL,
+        splits={"official": Split(splits.as_given, (10_000, 1_000, 5_000))},
+        read=ring.ring,
+        options=ring.Ring,
+        log_density=ring.log_density,
+        package="elboroom:data/ring.py",
+        source="drawn by elboroom: a mixture of Gaussians around a circle",
+        licence="Apache-2.0",
+        note="Vectors, not images: take a Gaussian likelihood. The density is known, `data.load(...).log_density(x)`; "
+        "its mean over test is the ELBO of a perfect model. Labels: the Gaussian.",
     ),
 }
