@@ -36,7 +36,7 @@ class Study:
     data_dir: Path | None = None
     """Where data files lie (else $ELBOROOM_DATA, else the user cache)."""
     dry_run: bool = False
-    """Print the runs and which are done, and train nothing."""
+    """Print the runs, which are done, and what the rest would take; some steps are timed, and nothing is written."""
 
     def __call__(self, options: list[str]) -> int:
         from elboroom.studies import study as studies
@@ -46,15 +46,28 @@ class Study:
         out = self.out or Path("runs") / "-".join(filter(None, [found.name, self.scale]))
         planned = studies.plan(found, out, options=tuple(options))
         if self.dry_run:
-            for run in planned:
-                studies.look(run)
-                print(f"{run.status:9} {run.folder}" + f" ({run.longer})" * bool(run.longer))
-            return DONE
+            return _dry_run(planned, found.metrics)
         with stopping(self.budget) as stop, Screen() as screen:
             more = {"stop": stop, "cache": cache_folder(), "report": screen.for_run, "say": screen.say}
             studies.carry_out(found, out, planned, **more)
         _report([out], None)
         return _failures(planned)
+
+
+def _dry_run(planned: list[Any], metrics: Any) -> int:
+    """The runs of a study, what is done of them, and what the rest would take."""
+    from elboroom.studies import study as studies
+    from elboroom.studies.estimate import estimate, summary, words
+
+    for run in planned:
+        studies.look(run)
+    costs = estimate(planned, metrics)
+    width = max(len(str(run.folder)) for run in planned)
+    for run, cost in zip(planned, costs, strict=True):
+        longer = f"  ({run.longer})" if run.longer else ""
+        print(f"{run.status:9} {run.folder!s:{width}}  {words(cost)}".rstrip() + longer)
+    print(summary(costs, metrics))
+    return DONE
 
 
 def _failures(planned: list[Any]) -> int:

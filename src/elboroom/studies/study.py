@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -226,6 +227,7 @@ def _evaluate(
     if known and _scored(run, samples, images):
         return
     say("evaluating")
+    begun = time.perf_counter()
     evaluate(
         run,
         samples=samples,
@@ -236,6 +238,8 @@ def _evaluate(
         say=say,
     )
     replace_text(measured, asked)
+    took = {"format": FORMAT, "seconds": round(time.perf_counter() - begun, 3)}
+    replace_text(run.evaluation / "timing.json", json.dumps(took) + "\n")
 
 
 def _scored(run: runs.Run, samples: int | None, images: int | None) -> bool:

@@ -312,7 +312,7 @@ class Trainer:
         self.meter.check()
         self._check_weights()
         self.journal.sync()
-        self.store.save(self._checkpoint())
+        self.store.save(self.checkpoint())
         self.store.point("last", self.progress.step)
         self._tidy()
 
@@ -327,7 +327,8 @@ class Trainer:
         if not finite:
             raise Diverged(self.progress.step, "weights")
 
-    def _checkpoint(self) -> Checkpoint:
+    def checkpoint(self) -> Checkpoint:
+        """All that is needed to go on from this step."""
         tensors, groups = optimizer_tensors(self.optimizer)
         contents: dict[str, Tensors] = {"model": self.model.state_dict(), "optimizer": tensors}
         contents["meter"] = self.meter.state()
