@@ -12,7 +12,7 @@ from elboroom.models.likelihoods import (
     SquaredErrorLikelihood,
 )
 from elboroom.models.posteriors import GaussianPosterior, LaplacePosterior, PointPosterior, UniformPosterior
-from elboroom.models.priors import LaplacePrior, MixturePrior, NormalPrior, UniformPrior, VampPrior
+from elboroom.models.priors import FlowPrior, LaplacePrior, MixturePrior, NormalPrior, UniformPrior, VampPrior
 from elboroom.models.vae import VAE
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "BernoulliLikelihood",
     "ContinuousBernoulliLikelihood",
     "DiscretizedLogisticLikelihood",
+    "FlowPrior",
     "GaussianLikelihood",
     "GaussianPosterior",
     "GreyBce",

@@ -21,7 +21,7 @@ class Evidence:
     effective_samples: Float[Tensor, " n"]
 
 
-def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"]) -> int:
+def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"], x: Float[Tensor, "1 *event"]) -> int:
     """Memory that decoding one code and scoring it takes: every activation at once, which is an upper limit."""
     total = [0]
 
@@ -32,11 +32,11 @@ def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"]) -> int:
     handles = [m.register_forward_hook(count) for m in decoder.modules()]
     try:
         with torch.no_grad():
-            mean = decoder(z).mean
+            decoder(z).log_prob(x)
     finally:
         for handle in handles:
             handle.remove()
-    return total[0] + 4 * mean.numel() * mean.element_size()
+    return total[0] + 4 * x.numel() * x.element_size()
 
 
 def noise_for(model: VAE, random: Randomness, rows: list[int], piece: int, count: int, copy: int) -> Tensor:
@@ -77,7 +77,7 @@ def log_evidence(
     if samples < 1:
         raise ValueError(f"an importance-weighted bound needs at least 1 sample, got {samples}")
     random = Randomness(seed, x.device)
-    most = max(1, budget // row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent)))
+    most = max(1, budget // row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent), x[:1]))
     block = max(1, min(len(x), most // min(samples, PIECE)))
     bounds, effective = [], []
     for start in range(0, len(x), block):

@@ -13,11 +13,13 @@ from elboroom.config import Run as RunConfig
 from elboroom.config import Training
 from elboroom.data import Data
 from elboroom.evaluation import monitor
+from elboroom.networks import normalized
 from elboroom.studies.weights import first_weights
 from elboroom.training import Trainer
 from elboroom.training.loop import Plan, Plateau
 from elboroom.training.runtime import Runtime
 
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, normalized.Conv, normalized.Transposed)
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -35,7 +37,7 @@ def make_trainer(
     """A trainer as the configuration says: build, memory layout, first weights, averaged copy, optimizer, in this
     order. A run that is not ``fresh`` gets its weights from its checkpoint."""
     model = build.model(config, data.shape, data.values).to(runtime.device)
-    if any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in model.modules()):
+    if any(isinstance(m, CONVOLUTIONS) for m in model.modules()):
         model = model.to(memory_format=torch.channels_last)  # measured faster, see benchmarks/
     model.slices = config.training.decoder_slices
     if fresh:

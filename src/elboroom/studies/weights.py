@@ -43,11 +43,17 @@ def _names_only(folder: Path, trusted: list[str]) -> bool:
 
 
 def fit_to_images(model: VAE, data: Data, images: int, seed: int) -> None:
-    """Data-dependent initialization on the first images of the first epoch; z is the posterior mean."""
+    """Data-dependent initialization on the first images of the first epoch; z is the posterior mean.
+
+    Encoder, decoder and prior in this order, each in one pass: a decoder may need the images as well as the codes.
+    """
     random = Randomness(seed, data.train.device)
     index = data.train.order(random, 0)[:images]
     x = data.train.batch(index, random("init")).x
     model.eval()
     with torch.no_grad():
-        data_dependent_(model, lambda: model.decoder(model.encoder(x).mean))
+        data_dependent_(model.encoder, lambda: model.encoder(x))
+        z = model.encoder(x).mean
+        data_dependent_(model.decoder, lambda: model.decoder(z).log_prob(x))
+        data_dependent_(model.prior, lambda: model.prior(model.encoder).log_prob(z))
     model.train()
