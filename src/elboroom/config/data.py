@@ -32,7 +32,8 @@ class Data:
     labels: bool = True
     """Read labels where there are some."""
     size: Positive | None = Field(default=None, le=512)
-    """For a folder of images: height and width to which each is resized."""
+    """Height and width to which each image is brought: of a folder by resizing, of a named set by averaging squares of
+    pixels, before any binarization."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "Data":
@@ -45,4 +46,5 @@ class Data:
     @property
     def title(self) -> str:
         """How tables name it."""
-        return self.name or str(self.path).rstrip("/").rsplit("/", 1)[-1]
+        title = self.name or str(self.path).rstrip("/").rsplit("/", 1)[-1]
+        return f"{title} {self.size}x{self.size}" if self.name and self.size else title
