@@ -123,7 +123,7 @@ def average_areas(images: np.ndarray, size: int, scale: float, name: str) -> np.
     if height != width or height % size:
         raise InputError(
             f"data.size {size}: the examples of {name} are {'x'.join(map(str, images.shape[1:]))}, and a set by name "
-            "is made smaller by averaging squares of pixels. Take a size that divides both sides, or leave data.size out."
+            "is made smaller by averaging squares of pixels. Take a size that divides its sides, or leave it out."
         )
     factor = height // size
     result = np.empty((n, channels, size, size), np.float32)

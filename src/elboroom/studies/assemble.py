@@ -54,7 +54,9 @@ def make_trainer(
         seed=config.seed,
         schedule=build.schedule(config),
         companion=None if companion is None else companion.to(runtime.device),
-        monitor=monitor(data, objective, config.training.batch, samples=config.objective.samples),
+        monitor=monitor(
+            data, objective, config.training.batch, samples=config.training.evaluate_samples or config.objective.samples
+        ),
         autocast=runtime.autocast,
         stop=stop,
         report=report,
