@@ -23,7 +23,7 @@ def prior(latent: int, spread: float = 0.3, **more: object) -> FlowPrior:
     return made
 
 
-FLOWS = [{}, {"steps": 1}, {"steps": 3, "layers": 2}, {"scale": False, "steps": 4, "layers": 3}]
+FLOWS = [{}, {"limit": 0.5}, {"steps": 1}, {"steps": 3, "layers": 2}, {"scale": False, "steps": 4, "layers": 3}]
 
 
 @pytest.mark.parametrize("more", FLOWS)
@@ -57,6 +57,15 @@ def test_trap_16_the_density_integrates_to_one(more):
         drawn = flow.log_prob(flow.from_noise(torch.randn(20_000, 2, dtype=torch.float64)))
     entropy = (density * (density / step**2).clamp_min(1e-300).log()).sum()
     assert abs(drawn.mean() - entropy) < 5 * drawn.std() / math.sqrt(20_000)
+
+
+def test_a_limit_holds_the_log_variances():
+    """8 steps of at most 0.5: a factor of exp(2) in each dimension, however far out; and near zero nothing changes."""
+    flow, free = prior(3, limit=0.5)(), prior(3)()
+    z = 1e6 * torch.randn(20, 3, dtype=torch.float64)
+    assert (flow.to_noise(z)[1].abs() <= 8 * 0.5 / 2 * 3 + 1e-9).all()
+    step, other = flow.steps[0], free.steps[0]
+    torch.testing.assert_close(step.log_scale(z[:1] * 0), 0.5 * (other.log_scale(z[:1] * 0) / 0.5).tanh())
 
 
 def test_the_steps_alternate_and_the_first_from_the_code_goes_backwards():

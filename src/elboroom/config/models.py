@@ -269,6 +269,9 @@ class FlowPrior:
     """Hidden layers of each network."""
     scale: bool = True
     """Scale as well as shift; VLAE's flow only shifts."""
+    limit: PositiveFloat | None = None
+    """Hold the log-variances of the steps softly within this; without it, as in MAE, a code far out can have no density
+    that float32 can tell from 0."""
     activation: Activation = "relu"
 
     builds: ClassVar[str] = "elboroom.models.priors:FlowPrior"

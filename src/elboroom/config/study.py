@@ -10,7 +10,7 @@ from elboroom.config.base import Positive, settings
 from elboroom.config.run import Name
 from elboroom.errors import unknown
 
-SCALED = ("base", "axes", "metrics", "published")
+SCALED = ("base", "variants", "axes", "metrics", "published")
 """What a scale may change of a study."""
 
 
@@ -49,7 +49,8 @@ class Study:
     """Dotted name of a field -> its values."""
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
     scales: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    """smoke, cpu, paper: what each changes; a scale may name base, axes, metrics and published."""
+    """smoke, cpu, paper: what each changes; a scale may name base, variants (null leaves one out), axes, metrics and
+    published."""
     published: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """Published numbers to print beside ours: ``{where: {variant: vae}, accuracy/z: 93.42, source: ...}``."""
 

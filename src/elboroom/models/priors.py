@@ -128,14 +128,20 @@ class VampPrior(nn.Module):
 class _FlowStep(nn.Module):
     """The networks of one autoregressive step: a shift and, unless it is left out, a log-variance."""
 
-    def __init__(self, scale: bool, latent: int, reverse: bool, **network: object) -> None:
+    def __init__(self, scale: bool, limit: float | None, latent: int, reverse: bool, **network: object) -> None:
         super().__init__()
+        self.limit = limit
         self.shift = Made(latent, reverse=reverse, **network)
         self.log_scale = Made(latent, reverse=reverse, **network) if scale else None
         self.order = range(latent - 1, -1, -1) if reverse else range(latent)
 
     def forward(self) -> AutoregressiveStep:
-        return AutoregressiveStep(self.order, self.shift, self.log_scale)
+        bounded = self.log_scale is not None and self.limit is not None
+        return AutoregressiveStep(self.order, self.shift, self._held if bounded else self.log_scale)
+
+    def _held(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead latent"]:
+        """Softly within the limit; near zero, where steps begin, as it is."""
+        return self.limit * (self.log_scale(z) / self.limit).tanh()
 
 
 class FlowPrior(nn.Module):
@@ -152,6 +158,8 @@ class FlowPrior(nn.Module):
         width: hidden units for each dimension of the code.
         layers: hidden layers of each network.
         scale: steps that scale as well as shift; Chen et al. only shift.
+        limit: log-variances are held softly within it; None: they are not, as in MAE, and a code far out can then have
+            a density of 0 in float32, for the scales of all steps multiply.
         activation: by name.
     """
 
@@ -162,12 +170,13 @@ class FlowPrior(nn.Module):
         width: int = 10,
         layers: int = 1,
         scale: bool = True,
+        limit: float | None = None,
         activation: str = "relu",
     ) -> None:
         super().__init__()
         self.latent = latent
         network = {"width": width * latent, "layers": layers, "activation": activation}
-        self.steps = nn.ModuleList(_FlowStep(scale, latent, reverse=i % 2 == 0, **network) for i in range(steps))
+        self.steps = nn.ModuleList(_FlowStep(scale, limit, latent, reverse=i % 2 == 0, **network) for i in range(steps))
 
     def forward(self, encoder: nn.Module | None = None) -> AutoregressiveFlow:
         device = self.steps[0].shift.direct.bias.device

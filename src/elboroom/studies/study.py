@@ -56,13 +56,15 @@ def find(name: str) -> Study:
 
 
 def scaled(study: Study, scale: str | None) -> Study:
-    """The study at one of its scales: base, axes, metrics and published numbers as the scale changes them."""
+    """The study at one of its scales: base, variants, axes, metrics and published numbers as it changes them."""
     if scale is None:
         return study
     if scale not in study.scales:
         raise unknown(f"scale of study '{study.name}'", scale, study.scales or ["none: leave --scale out"])
     change = study.scales[scale]
     content = to_dict(study) | {"base": merged(study.base, change.get("base", {})), "scales": {}}
+    changed = merged(study.variants, change.get("variants", {}))
+    content["variants"] = {name: variant for name, variant in changed.items() if variant is not None}
     content["axes"] = {**study.axes, **change.get("axes", {})}
     content["metrics"] = merged(content["metrics"], change.get("metrics", {}))
     content["published"] = change.get("published", study.published)
