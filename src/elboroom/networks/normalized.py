@@ -141,5 +141,7 @@ class Causal(Normalized):
         return weight[:, :, : self.rows]
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch outputs height width"]:
-        y = F.conv2d(x, self.weight, self.bias, padding=self.kernel // 2)
-        return y if self.rows == self.kernel else y[:, :, : x.shape[2]]  # the cropped rows leave rows over at the end
+        reach = self.kernel // 2
+        if self.rows == self.kernel:
+            return F.conv2d(x, self.weight, self.bias, padding=reach)
+        return F.conv2d(F.pad(x, (0, 0, reach, 0)), self.weight, self.bias, padding=(0, reach))
