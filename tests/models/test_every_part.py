@@ -19,6 +19,8 @@ OUTSIDE = "it reaches beyond the prior's support, so its rate is infinite"
 REFUSED = {  # (posterior, prior), as the table has it, written again
     ("gaussian", "uniform"): OUTSIDE,
     ("laplace", "uniform"): OUTSIDE,
+    ("iaf", "uniform"): OUTSIDE,
+    ("iaf", "vamp"): "a mixture of these posteriors has no density in one pass",
     ("point", "vamp"): "a point posterior has no density to mix",
     ("uniform", "vamp"): "a mixture of intervals does not cover the posterior of an image",
     ("point", "mixture"): "prior 'mixture' does not go with objective 'reconstruction': it has no rate",
@@ -37,7 +39,7 @@ def run_of(
 ) -> Run:
     model = {
         "encoder": {"kind": encoder, **SMALL[encoder]},
-        "posterior": {"kind": posterior, "latent": 3},
+        "posterior": {"kind": posterior, "latent": 3, **SMALL.get(posterior, {})},
         "prior": {"kind": prior, **SMALL.get(prior, {})},
         "decoder": {"kind": decoder, **SMALL[decoder]},
         "likelihood": likelihood,
@@ -113,6 +115,11 @@ def test_every_refusal_between_posterior_and_prior_is_tested():
         for part in classes(Prior)
         for seam, kind in getattr(part, "refuses", {})
         if seam == "posterior"
+    } | {
+        (kind_of(part), kind)
+        for part in classes(Posterior)
+        for seam, kind in getattr(part, "refuses", {})
+        if seam == "prior"
     }
     assert found == {pair for pair in REFUSED if pair not in [("point", "mixture"), ("point", "flow")]}
 

@@ -15,6 +15,7 @@ SMALL: dict[str, dict[str, Any]] = {  # networks by kind, and the priors that ha
     "mixture": {"components": 4},
     "vamp": {"components": 4},
     "flow": {"steps": 2, "width": 4},
+    "iaf": {"steps": 2, "width": 4, "context": 3},
 }
 
 
@@ -46,7 +47,7 @@ def small_run(
             "data": {"name": "digits"},
             "model": {
                 "encoder": {"kind": encoder, **SMALL.get(encoder, {})},
-                "posterior": {"kind": posterior, "latent": latent},
+                "posterior": {"kind": posterior, "latent": latent, **SMALL.get(posterior, {})},
                 "decoder": {"kind": decoder, **SMALL.get(decoder, {})},
                 "likelihood": {"kind": likelihood},
             },

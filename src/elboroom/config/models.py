@@ -172,6 +172,35 @@ class UniformPosterior:
     builds: ClassVar[str] = "elboroom.models.posteriors:UniformPosterior"
 
 
+NOT_FACTORIZED = "it reads means and variances of factorized posteriors, and this one's are those of its base alone."
+
+
+@settings
+class IafPosterior:
+    """Inverse autoregressive flow: a Gaussian's sample, carried on by steps that know the image (IAF)."""
+
+    kind: Literal["iaf"] = "iaf"
+    latent: Positive = 20
+    """Dimensions of the code."""
+    clip: PositiveFloat | None = None
+    """Factor c of latent clipping: the base mean's norm is held within c·sqrt(latent)."""
+    steps: Positive = 2
+    """Autoregressive steps, whose order alternates."""
+    width: Positive = 10
+    """Hidden units for each dimension of the code."""
+    layers: Positive = 1
+    """Hidden layers of each network."""
+    context: Positive = 64
+    """Numbers that the steps are told of the image."""
+    limit: PositiveFloat | None = 3.0
+    """Hold the log-variances of the steps softly within this."""
+
+    builds: ClassVar[str] = "elboroom.models.posteriors:IafPosterior"
+    refuses: No = {
+        ("objective", kind): NOT_FACTORIZED for kind in ("mu", "mutual-divergence", "total-correlation", "dip")
+    } | {("prior", "vamp"): "a mixture of these posteriors has no density in one pass; choose 'mixture' or 'flow'."}
+
+
 @settings
 class PointPosterior:
     """The plain autoencoder: z = μ(x), no noise, no rate."""
@@ -225,7 +254,11 @@ class UniformPrior:
     """c."""
 
     builds: ClassVar[str] = "elboroom.models.priors:UniformPrior"
-    refuses: No = {("posterior", "gaussian"): NOT_INSIDE, ("posterior", "laplace"): NOT_INSIDE}
+    refuses: No = {
+        ("posterior", "gaussian"): NOT_INSIDE,
+        ("posterior", "laplace"): NOT_INSIDE,
+        ("posterior", "iaf"): NOT_INSIDE,
+    }
 
 
 @settings
@@ -396,7 +429,7 @@ class DiscretizedLogistic:
 
 Encoder = choice("encoder", MlpEncoder, ConvEncoder, ResnetEncoder, custom=True)
 Decoder = choice("decoder", MlpDecoder, ConvDecoder, ResnetDecoder, PixelcnnDecoder, custom=True)
-Posterior = choice("posterior", GaussianPosterior, PointPosterior, LaplacePosterior, UniformPosterior)
+Posterior = choice("posterior", GaussianPosterior, PointPosterior, LaplacePosterior, UniformPosterior, IafPosterior)
 Prior = choice("prior", NormalPrior, LaplacePrior, UniformPrior, MixturePrior, VampPrior, FlowPrior)
 Likelihood = choice(
     "likelihood",
@@ -484,10 +517,10 @@ READY: dict[str, dict[str, Any]] = {
         "decoder": {"kind": "resnet"},
         "likelihood": {"kind": "bernoulli"},
     },
-    # the networks of IAF and VLAE (Kingma et al. 2016, appendix C.1), with a normal prior
-    "iaf-resnet": {
+    # the networks of IAF and VLAE (Kingma et al. 2016, appendix C.1) and its posterior
+    "iaf": {
         "encoder": {"kind": "resnet", "channels": [16, 32, 32], "extra": 1, "hidden": 450},
-        "posterior": {"latent": 32},
+        "posterior": {"kind": "iaf", "latent": 32},
         "decoder": {"kind": "resnet", "channels": [32, 32, 16], "extra": 1},
         "likelihood": {"kind": "bernoulli"},
     },

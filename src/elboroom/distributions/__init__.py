@@ -12,7 +12,7 @@ from elboroom.distributions.diagonal import (
 )
 from elboroom.distributions.discretized_logistic import DiscretizedLogisticPixels
 from elboroom.distributions.divergences import pairwise_kl, rate_by_dimension
-from elboroom.distributions.flow import AutoregressiveFlow, AutoregressiveStep
+from elboroom.distributions.flow import AutoregressiveFlow, AutoregressiveStep, InverseAutoregressive
 from elboroom.distributions.gaussians import BatchNormalPixels, ScaledNormalPixels
 from elboroom.distributions.laplace import DiagonalLaplace, StandardLaplace
 from elboroom.distributions.mixture import DiagonalMixture
@@ -34,6 +34,7 @@ __all__ = [
     "DiagonalUniform",
     "DiscretizedLogisticPixels",
     "GreyPixels",
+    "InverseAutoregressive",
     "LegacyNormal",
     "NormalPixels",
     "PixelDistribution",

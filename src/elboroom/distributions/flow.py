@@ -1,4 +1,4 @@
-"""A density over codes that autoregressive steps carry to noise."""
+"""Densities over codes that autoregressive steps make of noise, or carry to it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
+from elboroom.distributions.diagonal import DiagonalNormal
 from elboroom.numerics import LOG_2PI
 
 Network = Callable[[Float[Tensor, "*lead latent"]], Float[Tensor, "*lead latent"]]
@@ -19,7 +20,8 @@ class AutoregressiveStep:
 
     .. math:: \epsilon_i = m_i(z_{<i}) + z_i\, e^{s_i(z_{<i}) / 2}, \qquad \log\det = \tfrac12 \sum_i s_i
 
-    Towards noise all dimensions go at once; back, one after the other.
+    This way all dimensions go at once; back, one after the other. A prior takes it from codes to noise, a posterior
+    from the noise of its base to codes.
     Kingma et al. (2016), arXiv:1606.04934; as a prior: Chen et al. (2017), arXiv:1611.02731, section 3.2.
 
     Args:
@@ -97,3 +99,58 @@ class AutoregressiveFlow(Distribution):
     def sample(self, sample_shape: tuple[int, ...] = ()) -> Float[Tensor, "..."]:
         noise = torch.randn(self._extended_shape(torch.Size(sample_shape)), device=self.device)
         return self.from_noise(noise)
+
+
+class InverseAutoregressive(Distribution):
+    r"""q(z|x): a diagonal Gaussian's sample, carried on by steps that may depend on x as well.
+
+    .. math:: z = f_T(\dots f_1(z_0)), \qquad \log q(z|x) = \log N(z_0; \mu, \sigma^2) - \sum_t \log\det f_t'
+
+    Kingma et al. (2016), arXiv:1606.04934, eq. (9)-(11). Samples and their densities come in one pass; the density of
+    any other code takes a pass for each dimension of each step. ``loc`` and ``log_var`` are those of the base; the mean
+    of z has no closed form, and the code of an example is what its base mean becomes.
+    """
+
+    arg_constraints = {}
+    has_rsample = True
+    family = "iaf"
+
+    def __init__(self, base: DiagonalNormal, steps: Sequence[AutoregressiveStep]) -> None:
+        self.base, self.steps = base, tuple(steps)
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def loc(self) -> Float[Tensor, "*batch latent"]:
+        return self.base.loc
+
+    @property
+    def log_var(self) -> Float[Tensor, "*batch latent"]:
+        return self.base.log_var
+
+    @property
+    def mean(self) -> Float[Tensor, "*batch latent"]:
+        """What the mean of the base becomes."""
+        return self._carried(self.base.loc)[0]
+
+    def rsample_with_log_prob(
+        self, noise: Float[Tensor, "k *batch latent"]
+    ) -> tuple[Float[Tensor, "k *batch latent"], Float[Tensor, "k *batch"]]:
+        """Samples from standard normal noise, and their log-densities, in one pass (nats)."""
+        z, log_qz = self.base.rsample_with_log_prob(noise)
+        z, log_det = self._carried(z)
+        return z, log_qz - log_det
+
+    def log_prob(self, value: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead"]:
+        for step in reversed(self.steps):
+            value = step.from_noise(value)
+        return self.base.log_prob(value) - self._carried(value)[1]
+
+    def _carried(
+        self, z: Float[Tensor, "*lead latent"]
+    ) -> tuple[Float[Tensor, "*lead latent"], Float[Tensor, "*lead"]]:
+        with torch.autocast(z.device.type, enabled=False):
+            total = z.new_zeros(z.shape[:-1])
+            for step in self.steps:
+                z, log_det = step.to_noise(z)
+                total = total + log_det
+        return z, total

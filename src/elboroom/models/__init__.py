@@ -11,7 +11,13 @@ from elboroom.models.likelihoods import (
     PixelGaussianLikelihood,
     SquaredErrorLikelihood,
 )
-from elboroom.models.posteriors import GaussianPosterior, LaplacePosterior, PointPosterior, UniformPosterior
+from elboroom.models.posteriors import (
+    GaussianPosterior,
+    IafPosterior,
+    LaplacePosterior,
+    PointPosterior,
+    UniformPosterior,
+)
 from elboroom.models.priors import FlowPrior, LaplacePrior, MixturePrior, NormalPrior, UniformPrior, VampPrior
 from elboroom.models.vae import VAE
 
@@ -24,6 +30,7 @@ __all__ = [
     "GaussianLikelihood",
     "GaussianPosterior",
     "GreyBce",
+    "IafPosterior",
     "LaplacePosterior",
     "LaplacePrior",
     "LearnedGaussianLikelihood",

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from elboroom.distributions import (
     AutoregressiveFlow,
-    AutoregressiveStep,
     CentredUniform,
     DiagonalMixture,
     DiagonalNormal,
@@ -18,7 +17,7 @@ from elboroom.distributions import (
     StandardLaplace,
     StandardNormal,
 )
-from elboroom.networks.made import Made
+from elboroom.models.steps import FlowStep
 
 
 class _Fixed(nn.Module):
@@ -125,25 +124,6 @@ class VampPrior(nn.Module):
         return DiagonalMixture(encoder(self.inputs), self.pseudo.new_zeros(len(self.pseudo)))
 
 
-class _FlowStep(nn.Module):
-    """The networks of one autoregressive step: a shift and, unless it is left out, a log-variance."""
-
-    def __init__(self, scale: bool, limit: float | None, latent: int, reverse: bool, **network: object) -> None:
-        super().__init__()
-        self.limit = limit
-        self.shift = Made(latent, reverse=reverse, **network)
-        self.log_scale = Made(latent, reverse=reverse, **network) if scale else None
-        self.order = range(latent - 1, -1, -1) if reverse else range(latent)
-
-    def forward(self) -> AutoregressiveStep:
-        bounded = self.log_scale is not None and self.limit is not None
-        return AutoregressiveStep(self.order, self.shift, self._held if bounded else self.log_scale)
-
-    def _held(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead latent"]:
-        """Softly within the limit; near zero, where steps begin, as it is."""
-        return self.limit * (self.log_scale(z) / self.limit).tanh()
-
-
 class FlowPrior(nn.Module):
     r"""p(z) of codes that autoregressive steps carry to standard normal noise, each with two MADEs.
 
@@ -176,7 +156,7 @@ class FlowPrior(nn.Module):
         super().__init__()
         self.latent = latent
         network = {"width": width * latent, "layers": layers, "activation": activation}
-        self.steps = nn.ModuleList(_FlowStep(scale, limit, latent, reverse=i % 2 == 0, **network) for i in range(steps))
+        self.steps = nn.ModuleList(FlowStep(scale, limit, latent, reverse=i % 2 == 0, **network) for i in range(steps))
 
     def forward(self, encoder: nn.Module | None = None) -> AutoregressiveFlow:
         device = self.steps[0].shift.direct.bias.device

@@ -58,7 +58,7 @@ class Made(nn.Module):
         self.direct = Linear(latent, latent, mask=(place[:, None] > place).float(), spread=spread)
 
     def forward(
-        self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "*lead context"] | None = None
+        self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "..."] | None = None
     ) -> Float[Tensor, "*lead latent"]:
         h = self.body[0](z)
         h = self.activation(h if self.context is None else h + self.context(context))
