@@ -179,7 +179,8 @@ REQUESTS = {
     "valid takes all": ({"name": "digits", "valid": 1_497}, "1,497", "less than 1,497"),
     "valid takes all of one's own": ({"path": "x.npy", "valid": 10}, "x.npy", "less than 10"),
     "size of what is no folder": ({"path": "x.npy", "size": 8}, "x.npy", "Leave data.size out"),
-    "size of a known set": ({"name": "digits", "size": 8}, "digits", "Leave data.size out"),
+    "size that divides no side": ({"name": "digits", "size": 3}, "digits are 1x8x8", "a size that divides its sides"),
+    "size beyond that of a known set": ({"name": "digits", "size": 16}, "data.size 16", "leave it out"),
     "real numbers binarized": ({"path": "real.npy", "binarize": "dynamic"}, "real.npy", "data.binarize to none"),
 }
 

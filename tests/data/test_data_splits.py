@@ -200,3 +200,24 @@ def test_described_without_files(tmp_path, monkeypatch):
 def test_nothing_of_an_unknown_name():
     with pytest.raises(InputError, match="Did you mean 'digits'"):
         load(Config(name="digit"))
+
+
+def test_a_set_by_name_is_made_smaller_by_averaging_squares():
+    """Rows, labels and splits stay; another protocol than that of the full size."""
+    from sklearn.datasets import load_digits
+
+    full, small = load(Config(name="digits")), load(Config(name="digits", size=4))
+    expected = load_digits().images.reshape(-1, 4, 2, 4, 2).mean((2, 4)) / 16
+    for name, part in small.splits().items():
+        batch = part.batch(torch.arange(len(part)))
+        np.testing.assert_allclose(batch.x[:, 0].numpy(), expected[part.rows.numpy()], rtol=1e-6)
+        assert torch.equal(part.rows, full.splits()[name].rows) and torch.equal(part.labels, full.splits()[name].labels)
+        assert part.rows_hash != full.splits()[name].rows_hash
+    assert (small.shape, small.values, small.title) == ((1, 4, 4), "unit-interval", "digits 4x4")
+    assert (full.title, load(Config(name="digits", size=8)).shape) == ("digits", (1, 8, 8))
+
+
+def test_averages_are_binarized_and_not_averaged_after_it():
+    data = load(Config(name="digits", size=4, binarize="dynamic"))
+    x = data.train.batch(torch.arange(500), Randomness(0)("binarize")).x
+    assert data.values == "binary" and set(x.unique().tolist()) == {0.0, 1.0}

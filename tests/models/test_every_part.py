@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from oracles.configurations import classes, kinds
+from oracles.configurations import SMALL, classes, kinds
 
 from elboroom import build
 from elboroom.config import Run, run_from
@@ -19,9 +19,12 @@ OUTSIDE = "it reaches beyond the prior's support, so its rate is infinite"
 REFUSED = {  # (posterior, prior), as the table has it, written again
     ("gaussian", "uniform"): OUTSIDE,
     ("laplace", "uniform"): OUTSIDE,
+    ("iaf", "uniform"): OUTSIDE,
+    ("iaf", "vamp"): "a mixture of these posteriors has no density in one pass",
     ("point", "vamp"): "a point posterior has no density to mix",
     ("uniform", "vamp"): "a mixture of intervals does not cover the posterior of an image",
     ("point", "mixture"): "prior 'mixture' does not go with objective 'reconstruction': it has no rate",
+    ("point", "flow"): "prior 'flow' does not go with objective 'reconstruction': it has no rate",
 }
 PAIRS = list(itertools.product(kinds(Posterior), kinds(Prior)))
 
@@ -34,12 +37,11 @@ def values_of(likelihood: str) -> str:
 def run_of(
     posterior: str, prior: str, likelihood: str = "bernoulli", encoder: str = "mlp", decoder: str = "mlp"
 ) -> Run:
-    small = {"mlp": {"hidden": [16]}, "conv": {"channels": [4, 4]}}
     model = {
-        "encoder": {"kind": encoder, **small[encoder]},
-        "posterior": {"kind": posterior, "latent": 3},
-        "prior": {"kind": prior, **({"components": 4} if prior in ("mixture", "vamp") else {})},
-        "decoder": {"kind": decoder, **small[decoder]},
+        "encoder": {"kind": encoder, **SMALL[encoder]},
+        "posterior": {"kind": posterior, "latent": 3, **SMALL.get(posterior, {})},
+        "prior": {"kind": prior, **SMALL.get(prior, {})},
+        "decoder": {"kind": decoder, **SMALL[decoder]},
         "likelihood": likelihood,
     }
     objective = "reconstruction" if posterior == "point" else "elbo"
@@ -85,11 +87,26 @@ def test_trains_or_is_refused(posterior, prior, likelihood):
         assert draw.log_qz.isfinite().all()
 
 
-@pytest.mark.parametrize(("encoder", "decoder"), [("conv", "mlp"), ("mlp", "conv"), ("conv", "conv")])
-@pytest.mark.parametrize("prior", ["vamp", "mixture"])
+@pytest.mark.parametrize(
+    ("encoder", "decoder"), [("conv", "mlp"), ("mlp", "conv"), ("conv", "conv"), ("resnet", "resnet")]
+)
+@pytest.mark.parametrize("prior", ["vamp", "mixture", "flow"])
 @pytest.mark.parametrize("likelihood", ["gaussian-pixel", "discretized-logistic", "gaussian-optimal"])
 def test_with_convolutional_networks(encoder, decoder, prior, likelihood):
     three_steps(run_of("gaussian", prior, likelihood, encoder, decoder), "unit-interval")
+
+
+@pytest.mark.parametrize("posterior", kinds(Posterior))
+@pytest.mark.parametrize("prior", ["normal", "vamp", "flow"])
+def test_pixels_in_order(posterior, prior):
+    if (posterior, prior) not in REFUSED:
+        three_steps(run_of(posterior, prior, "bernoulli", "resnet", "pixelcnn"), "binary")
+
+
+@pytest.mark.parametrize("likelihood", [kind for kind in kinds(Likelihood) if kind != "bernoulli"])
+def test_pixels_in_order_are_refused_where_they_are_not_binary(likelihood):
+    with pytest.raises(InputError, match=f"decoder 'pixelcnn' does not go with likelihood '{likelihood}': .*binary"):
+        run_of("gaussian", "normal", likelihood, decoder="pixelcnn")
 
 
 def test_every_refusal_between_posterior_and_prior_is_tested():
@@ -98,11 +115,16 @@ def test_every_refusal_between_posterior_and_prior_is_tested():
         for part in classes(Prior)
         for seam, kind in getattr(part, "refuses", {})
         if seam == "posterior"
+    } | {
+        (kind_of(part), kind)
+        for part in classes(Posterior)
+        for seam, kind in getattr(part, "refuses", {})
+        if seam == "prior"
     }
-    assert found == {pair for pair in REFUSED if pair != ("point", "mixture")}
+    assert found == {pair for pair in REFUSED if pair not in [("point", "mixture"), ("point", "flow")]}
 
 
-@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+@pytest.mark.parametrize("prior", ["mixture", "vamp", "flow"])
 @pytest.mark.parametrize("objective", ["reconstruction", "mu"])
 def test_learned_priors_are_refused_where_nothing_trains_them(prior, objective):
     with pytest.raises(InputError, match=f"prior '{prior}' does not go with objective '{objective}': it has no rate"):

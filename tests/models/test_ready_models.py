@@ -12,8 +12,14 @@ from elboroom.models import VAE
 
 
 def run_of(model: object, *options: str) -> Run:
-    content = {"data": {"name": "mnist"}, "model": model, "objective": "reconstruction"}
+    name = model if isinstance(model, str) else model.get("kind")
+    content = {"data": {"name": "mnist"}, "model": model, "objective": objective_for(name)}
     return run_from(apply_options(content, options))
+
+
+def objective_for(name: str | None) -> str:
+    """One that goes with the model: learned priors need a rate, and plain autoencoders have none."""
+    return "reconstruction" if name == "kth-autoencoder" else "elbo"
 
 
 def built(model: object, shape: tuple[int, ...] = (1, 28, 28), *options: str) -> VAE:
@@ -55,6 +61,35 @@ def test_printed_counts_by_the_name_alone(name, expected):
     assert count(built(name)) == expected
 
 
+LENGTHS = {"vlae": 1_056 + 6_144 + 4_673, "resnet-vae-af": 1_056 + 6_144 + 355}  # of normalized weights
+
+
+def without_lengths(part: torch.nn.Module) -> int:
+    """As the tables count: directions and biases, masked-out weights among them."""
+    return sum(p.numel() for name, p in part.named_parameters() if not name.endswith("log_gain"))
+
+
+@pytest.mark.parametrize(("name", "decoder"), [("vlae", 500_673), ("resnet-vae-af", 140_972)])
+def test_counts_of_mae(name, decoder):
+    """From the papers' tables: 28x28, 32 latents; 1,553,697 with the PixelCNN."""
+    model = built(name)
+    assert (without_lengths(model.encoder), without_lengths(model.prior)) == (702_816, 350_208)
+    assert without_lengths(model.decoder) == decoder
+    assert count(model) == 702_816 + 350_208 + decoder + LENGTHS[name]
+
+
+@pytest.mark.parametrize("name", ["vlae", "resnet-vae-af"])
+def test_six_steps_of_the_flow_have_six_eighths(name):
+    assert without_lengths(built({"kind": name, "prior": {"steps": 6}}).prior) == 350_208 * 6 // 8
+
+
+def test_the_flow_of_the_lossy_autoencoder_shifts_only():
+    """4 steps of one MADE with three hidden layers of 640, for 64 latents: weights, biases, the direct link."""
+    made = built({"kind": "vlae", "posterior": {"latent": 64}, "prior": {"steps": 4, "layers": 3, "scale": False}})
+    each = 65 * 640 + 2 * 641 * 640 + 641 * 64 + 65 * 64
+    assert without_lengths(made.prior) == 4 * each
+
+
 def test_dobilas_with_its_legacy_reading_has_the_same_weights():
     model = built("dobilas", (1, 28, 28), "--model.posterior.legacy_logsigma", "true")
     assert count(model) == 103_668
@@ -87,7 +122,7 @@ def test_a_name_is_its_parts():
 
 @pytest.mark.parametrize("name", READY)
 def test_every_name_from_an_option_and_changed_by_others(name):
-    content = {"data": {"name": "mnist"}, "objective": "reconstruction"}
+    content = {"data": {"name": "mnist"}, "objective": objective_for(name)}
     run = run_from(apply_options(content, ["--model", name, "--model.posterior.latent", "7"]))
     assert run.model.posterior.latent == 7
     assert run == run_of({"kind": name, "posterior": {"latent": 7}})

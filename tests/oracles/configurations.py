@@ -7,6 +7,17 @@ from elboroom.config import Custom, Run, run_from
 from elboroom.config.base import kind_of
 from elboroom.models import VAE
 
+SMALL: dict[str, dict[str, Any]] = {  # networks by kind, and the priors that have sizes of their own
+    "mlp": {"hidden": [16]},
+    "conv": {"channels": [4, 4]},
+    "resnet": {"channels": [3, 3]},
+    "pixelcnn": {"maps": 4, "kernels": [3, 3, 3], "first": 3, "code_maps": 2},
+    "mixture": {"components": 4},
+    "vamp": {"components": 4},
+    "flow": {"steps": 2, "width": 4},
+    "iaf": {"steps": 2, "width": 4, "context": 3},
+}
+
 
 def classes(choice: Any) -> list[type]:
     """The configuration classes among which a field chooses, the user's own parts left out."""
@@ -31,14 +42,13 @@ def small_run(
     seed: int = 0,
 ) -> Run:
     """A tiny run with one part of each kind; InputError where they do not go together."""
-    small = {"mlp": {"hidden": [16]}, "conv": {"channels": [4, 4]}}
     return run_from(
         {
             "data": {"name": "digits"},
             "model": {
-                "encoder": {"kind": encoder, **small.get(encoder, {})},
-                "posterior": {"kind": posterior, "latent": latent},
-                "decoder": {"kind": decoder, **small.get(decoder, {})},
+                "encoder": {"kind": encoder, **SMALL.get(encoder, {})},
+                "posterior": {"kind": posterior, "latent": latent, **SMALL.get(posterior, {})},
+                "decoder": {"kind": decoder, **SMALL.get(decoder, {})},
                 "likelihood": {"kind": likelihood},
             },
             "objective": {"kind": objective},

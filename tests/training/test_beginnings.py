@@ -222,3 +222,29 @@ def test_a_drop_forgets_the_moments(tmp_path):
     assert len(made.optimizer.state) > 0
     made._drop_rate(made.plan.plateau)
     assert len(made.optimizer.state) == 0
+
+
+@pytest.mark.parametrize("by", ["loss", "elbo"])
+def test_the_best_checkpoint_goes_by_what_was_asked_for(by, tmp_path):
+    """Under beta = 30 loss and ELBO are far apart; MAE's training goes by the ELBO alone, by five samples."""
+    objective = {"kind": "elbo", "beta": 30.0}
+    run = config(epochs=3, select_by=by, evaluate_samples=5, run={"objective": objective})
+    execute(run, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    valid = [line for line in lines if line["split"] == "valid"]
+    best = min(line["loss"] if by == "loss" else -line["elbo"] for line in valid)
+    made = trainer(run, tmp_path)
+    state = made.store.__class__(tmp_path / "run/checkpoints").load(int(valid[-1]["step"]), only=()).values
+    assert state["progress"]["best_loss"] == pytest.approx(best)
+    assert abs(valid[-1]["loss"] + valid[-1]["elbo"]) > 0.1
+
+
+def test_there_is_no_elbo_to_go_by_without_a_density():
+    with pytest.raises(InputError, match="select_by: elbo needs a likelihood"):
+        config(select_by="elbo", run={"model": {**SMALL, "likelihood": "grey-bce"}})
+
+
+def test_more_samples_in_the_evaluation_change_no_training(tmp_path):
+    for name, samples in (("one", None), ("five", 5)):
+        execute(config(epochs=1, evaluate_samples=samples), tmp_path / name)
+    assert weights(tmp_path / "one") == weights(tmp_path / "five")

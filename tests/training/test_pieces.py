@@ -127,3 +127,16 @@ def test_journal_drops_what_is_no_line_of_its_own(tmp_path, junk):
     journal.metrics.write_bytes(b'{"step": 1}\n' + junk)
     journal.cut_back(9)
     assert journal.metrics.read_bytes() == b'{"step": 1}\n'
+
+
+def test_the_plain_average_keeps_the_first_weights_for_long():
+    """After t steps of weight 1 from a start at 0: 1 - 0.9^t; the warm one has forgotten the start by then."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    plain, warm = Average(model, 0.9, plain=True), Average(model, 0.9)
+    torch.nn.init.ones_(model.weight)
+    for step in range(5):
+        plain.update(model, step)
+        warm.update(model, step)
+    assert plain.model.weight.item() == pytest.approx(1 - 0.9**5)
+    assert warm.model.weight.item() > 0.99

@@ -35,7 +35,8 @@ class Data:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What can be chosen of a data set that is drawn, such as ``{modes: 5}``; the page of data sets has the fields."""
     size: Positive | None = Field(default=None, le=512)
-    """For a folder of images: height and width to which each is resized."""
+    """Height and width to which each image is brought: of a folder by resizing, of a named set by averaging squares of
+    pixels, before any binarization."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "Data":
@@ -50,4 +51,5 @@ class Data:
     @property
     def title(self) -> str:
         """How tables name it."""
-        return self.name or str(self.path).rstrip("/").rsplit("/", 1)[-1]
+        title = self.name or str(self.path).rstrip("/").rsplit("/", 1)[-1]
+        return f"{title} {self.size}x{self.size}" if self.name and self.size else title

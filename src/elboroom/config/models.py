@@ -5,10 +5,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from elboroom.config.base import Activation, No, Positive, PositiveFloat, choice, merged, settings
+from elboroom.config.base import Activation, No, NonNegative, Positive, PositiveFloat, choice, merged, settings
 from elboroom.errors import unknown
 
 AtLeastTwo = Annotated[int, Field(ge=2)]
+OddKernel = Literal[3, 5, 7, 9, 11]
 
 NO_DENSITY = "a point posterior has no density, hence no rate and no likelihood; choose the objective 'reconstruction'."
 
@@ -69,6 +70,68 @@ class ConvDecoder:
 
 
 @settings
+class ResnetEncoder:
+    """Residual blocks with normalized weights, each of which halves the image (MAE; with extra blocks IAF and VLAE)."""
+
+    kind: Literal["resnet"] = "resnet"
+    channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 64, 64)
+    """Maps of each block that halves."""
+    extra: NonNegative = 0
+    """Blocks after each of these that keep the size."""
+    hidden: Positive = 512
+    """Features at the end, from a convolution over all that is left of the image."""
+    activation: Activation = "elu"
+
+    builds: ClassVar[str] = "elboroom.networks.resnet:Encoder"
+
+
+@settings
+class ResnetDecoder:
+    """Transposed residual blocks with normalized weights, each of which doubles the image."""
+
+    kind: Literal["resnet"] = "resnet"
+    channels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (64, 64, 32)
+    """Maps of the smallest size and after each doubling but the last, which the likelihood owns."""
+    extra: NonNegative = 0
+    """Blocks before each doubling that keep the size."""
+    activation: Activation = "elu"
+
+    builds: ClassVar[str] = "elboroom.networks.resnet:Decoder"
+
+
+NOT_IN_ORDER = "this decoder gives each pixel the pixels before it, which must be binary; choose 'bernoulli'."
+GREY = (
+    "grey-bce",
+    "gaussian",
+    "squared-error",
+    "gaussian-learned",
+    "gaussian-pixel",
+    "gaussian-optimal",
+    "continuous-bernoulli",
+    "discretized-logistic",
+)
+
+
+@settings
+class PixelcnnDecoder:
+    """PixelCNN: each pixel given the code and the pixels before it, by masked convolutions (VLAE, MAE)."""
+
+    kind: Literal["pixelcnn"] = "pixelcnn"
+    maps: AtLeastTwo = 64
+    """Maps of the running value; the blocks' masked convolutions have half as many."""
+    kernels: Annotated[tuple[OddKernel, ...], Field(min_length=1)] = (7, 7, 5, 5, 3, 3)
+    """Kernel of each block; together they say how far back a pixel sees."""
+    first: OddKernel = 7
+    """Kernel of the first convolution."""
+    code_maps: Positive = 4
+    """Maps that the code becomes."""
+    activation: Activation = "elu"
+
+    builds: ClassVar[str] = "elboroom.networks.pixelcnn:Decoder"
+    refuses: No = {("likelihood", kind): NOT_IN_ORDER for kind in GREY}
+
+
+@settings
 class GaussianPosterior:
     """q(z|x) = N(μ(x), diag σ²(x)); the network's last layer gives μ and log σ²."""
 
@@ -107,6 +170,35 @@ class UniformPosterior:
     """Factor c of latent clipping: the centre's norm is held within c·sqrt(latent)."""
 
     builds: ClassVar[str] = "elboroom.models.posteriors:UniformPosterior"
+
+
+NOT_FACTORIZED = "it reads means and variances of factorized posteriors, and this one's are those of its base alone."
+
+
+@settings
+class IafPosterior:
+    """Inverse autoregressive flow: a Gaussian's sample, carried on by steps that know the image (IAF)."""
+
+    kind: Literal["iaf"] = "iaf"
+    latent: Positive = 20
+    """Dimensions of the code."""
+    clip: PositiveFloat | None = None
+    """Factor c of latent clipping: the base mean's norm is held within c·sqrt(latent)."""
+    steps: Positive = 2
+    """Autoregressive steps, whose order alternates."""
+    width: Positive = 10
+    """Hidden units for each dimension of the code."""
+    layers: Positive = 1
+    """Hidden layers of each network."""
+    context: Positive = 64
+    """Numbers that the steps are told of the image."""
+    limit: PositiveFloat | None = 3.0
+    """Hold the log-variances of the steps softly within this."""
+
+    builds: ClassVar[str] = "elboroom.models.posteriors:IafPosterior"
+    refuses: No = {
+        ("objective", kind): NOT_FACTORIZED for kind in ("mu", "mutual-divergence", "total-correlation", "dip")
+    } | {("prior", "vamp"): "a mixture of these posteriors has no density in one pass; choose 'mixture' or 'flow'."}
 
 
 @settings
@@ -162,7 +254,11 @@ class UniformPrior:
     """c."""
 
     builds: ClassVar[str] = "elboroom.models.priors:UniformPrior"
-    refuses: No = {("posterior", "gaussian"): NOT_INSIDE, ("posterior", "laplace"): NOT_INSIDE}
+    refuses: No = {
+        ("posterior", "gaussian"): NOT_INSIDE,
+        ("posterior", "laplace"): NOT_INSIDE,
+        ("posterior", "iaf"): NOT_INSIDE,
+    }
 
 
 @settings
@@ -204,6 +300,28 @@ class VampPrior:
         "infinite; choose the prior 'uniform' or 'mixture'.",
         **{("objective", kind): UNTRAINED for kind in NO_RATE},
     }
+
+
+@settings
+class FlowPrior:
+    """Autoregressive flow: steps that carry codes to standard normal noise, each dimension given those before it."""
+
+    kind: Literal["flow"] = "flow"
+    steps: Positive = 8
+    """Autoregressive steps, whose order alternates."""
+    width: Positive = 10
+    """Hidden units for each dimension of the code."""
+    layers: Positive = 1
+    """Hidden layers of each network."""
+    scale: bool = True
+    """Scale as well as shift; VLAE's flow only shifts."""
+    limit: PositiveFloat | None = None
+    """Hold the log-variances of the steps softly within this; without it, as in MAE, a code far out can have no density
+    that float32 can tell from 0."""
+    activation: Activation = "relu"
+
+    builds: ClassVar[str] = "elboroom.models.priors:FlowPrior"
+    refuses: No = {("objective", kind): UNTRAINED for kind in NO_RATE}
 
 
 @settings
@@ -322,10 +440,10 @@ class DiscretizedLogistic:
     takes: ClassVar[tuple[str, ...]] = ("unit-interval",)
 
 
-Encoder = choice("encoder", MlpEncoder, ConvEncoder, custom=True)
-Decoder = choice("decoder", MlpDecoder, ConvDecoder, custom=True)
-Posterior = choice("posterior", GaussianPosterior, PointPosterior, LaplacePosterior, UniformPosterior)
-Prior = choice("prior", NormalPrior, LaplacePrior, UniformPrior, StudentPrior, MixturePrior, VampPrior)
+Encoder = choice("encoder", MlpEncoder, ConvEncoder, ResnetEncoder, custom=True)
+Decoder = choice("decoder", MlpDecoder, ConvDecoder, ResnetDecoder, PixelcnnDecoder, custom=True)
+Posterior = choice("posterior", GaussianPosterior, PointPosterior, LaplacePosterior, UniformPosterior, IafPosterior)
+Prior = choice("prior", NormalPrior, LaplacePrior, UniformPrior, StudentPrior, MixturePrior, VampPrior, FlowPrior)
 Likelihood = choice(
     "likelihood",
     Bernoulli,
@@ -395,6 +513,29 @@ READY: dict[str, dict[str, Any]] = {
         "posterior": {"latent": 10},
         "decoder": {"kind": "conv"},
         "likelihood": {"kind": "squared-error"},
+    },
+    # the variational lossy autoencoder as MAE has it on binary images: a PixelCNN decoder, a flow as prior
+    "vlae": {
+        "encoder": {"kind": "resnet"},
+        "posterior": {"latent": 32},
+        "prior": {"kind": "flow"},
+        "decoder": {"kind": "pixelcnn"},
+        "likelihood": {"kind": "bernoulli"},
+    },
+    # the same with independent pixels
+    "resnet-vae-af": {
+        "encoder": {"kind": "resnet"},
+        "posterior": {"latent": 32},
+        "prior": {"kind": "flow"},
+        "decoder": {"kind": "resnet"},
+        "likelihood": {"kind": "bernoulli"},
+    },
+    # the networks of IAF and VLAE (Kingma et al. 2016, appendix C.1) and its posterior
+    "iaf": {
+        "encoder": {"kind": "resnet", "channels": [16, 32, 32], "extra": 1, "hidden": 450},
+        "posterior": {"kind": "iaf", "latent": 32},
+        "decoder": {"kind": "resnet", "channels": [32, 32, 16], "extra": 1},
+        "likelihood": {"kind": "bernoulli"},
     },
 }
 """Models of the papers by name, as changes of the default model."""

@@ -41,7 +41,17 @@ class Run:
         why = getattr(self.model.likelihood, "unsliced", None)
         if self.training.decoder_slices > 1 and why:
             raise ValueError(f"likelihood '{self.model.likelihood.kind}': {why}; set --training.decoder_slices 1.")
+        if self.training.select_by == "elbo" and not self.has_elbo:
+            raise ValueError(
+                "training.select_by: elbo needs a likelihood; a point posterior and 'grey-bce' have none. "
+                "Set --training.select_by loss."
+            )
         return self
+
+    @property
+    def has_elbo(self) -> bool:
+        """Whether there is a bound on log p(x): not without a rate, nor without a density."""
+        return self.model.posterior.kind != "point" and self.model.likelihood.kind != "grey-bce"
 
     @property
     def hash(self) -> str:

@@ -10,7 +10,7 @@ from elboroom.config.base import Positive, settings
 from elboroom.config.run import Name
 from elboroom.errors import unknown
 
-SCALED = ("base", "axes", "metrics", "published", "figures")
+SCALED = ("base", "variants", "axes", "metrics", "published", "figures")
 """What a scale may change of a study."""
 
 
@@ -71,7 +71,8 @@ class Study:
     figures: tuple[Figure, ...] = ()
     """Figures of several runs, beside those of each."""
     scales: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    """smoke, cpu, paper: what each changes; a scale may name base, axes, metrics, published and figures."""
+    """smoke, cpu, paper: what each changes; a scale may name base, variants (null leaves one out), axes, metrics,
+    published and figures."""
     published: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """Published numbers to print beside ours: ``{where: {variant: vae}, accuracy/z: 93.42, source: ...}``."""
 

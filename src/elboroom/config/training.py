@@ -183,6 +183,8 @@ class Training:
     """Variance v of a prior N(0, v) on every weight: the gradient of the loss per image gets weight / (N v)."""
     average: Decay | None = None
     """Decay of an average of the weights; min(d, (1 + t) / (10 + t)), so that short runs forget their first weights."""
+    average_form: Literal["warm", "plain"] = "warm"
+    """warm: as said above; plain: the same decay from the first step on, as in MAE's training."""
     evaluate_with: Literal["auto", "raw", "average"] = "auto"
     """Which weights are evaluated; auto: the average where there is one."""
     init: Literal["default", "he", "data-dependent", "normal"] = "default"
@@ -212,6 +214,10 @@ class Training:
     """Steps between log lines; by default one line an epoch."""
     evaluate_every: Positive = 1
     """Epochs between evaluations on validation data (on test data, for curves only, where there is none)."""
+    evaluate_samples: Positive | None = None
+    """Posterior samples of these evaluations; by default as many as in training."""
+    select_by: Literal["loss", "elbo"] = "loss"
+    """What the best checkpoint, patience and the plateau go by: the objective's loss, or the ELBO alone."""
     checkpoint_every: Positive | None = None
     """Steps between checkpoints; by default one an epoch."""
     keep_epochs: tuple[Positive, ...] = ()

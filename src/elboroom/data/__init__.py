@@ -11,7 +11,17 @@ import torch
 from elboroom import config as configuration
 from elboroom.data import readers, splits, store
 from elboroom.data.catalog import CATALOG, Dataset, Remote, catalog_table, dataset
-from elboroom.data.prepare import Examples, Mapped, Scaling, channels_first, interpret, label_numbers
+from elboroom.data.prepare import (
+    REAL,
+    UNIT_INTERVAL,
+    Examples,
+    Mapped,
+    Scaling,
+    average_areas,
+    channels_first,
+    interpret,
+    label_numbers,
+)
 from elboroom.data.store import CheckResult, Listing, check, describe, fetch, listing
 from elboroom.errors import InputError, unknown
 
@@ -111,8 +121,6 @@ def named(config: configuration.Data, folder: Path | None) -> Source:
     """A data set of the catalog."""
     entry = dataset(config.name)
     split = entry.split(config.name, config.split)
-    if config.size is not None:
-        raise InputError(f"data.size resizes folders of images, and {config.name} is none. Leave data.size out.")
     chosen = entry.chosen(config.name, config.options)
     place = store.find(config.name, folder) or fetch(config.name, folder)
     files = store.verify(config.name, place)
@@ -121,9 +129,12 @@ def named(config: configuration.Data, folder: Path | None) -> Source:
     rows = split.divide(splits.numbered({name: len(p.images) for name, p in parts.items()}))
     expected(config.name, split, rows, parts, place)
     parts, classes = labelled(parts, config.labels, place, entry.classes)
+    scaling = entry.scaling
+    if config.size is not None:
+        parts, scaling = shrunk(parts, scaling, config.size, config.name)
     density = None if entry.log_density is None else partial(entry.log_density, **chosen)
     files = files or readers.checksums(read)
-    return Source(str(place), parts, entry.scaling, classes, files, rows, entry.factors, density)
+    return Source(str(place), parts, scaling, classes, files, rows, entry.factors, density)
 
 
 def expected(name: str, split: splits.Split, rows: splits.Rows, parts: readers.Parts, place: Path) -> None:
@@ -155,6 +166,12 @@ def by_path(config: configuration.Data) -> Source:
 
 def shaped(part: readers.Part, where: Path) -> readers.Part:
     return replace(part, images=channels_first(part.images, where))
+
+
+def shrunk(parts: readers.Parts, scaling: Scaling, size: int, name: str) -> tuple[readers.Parts, Scaling]:
+    """All images averaged to size x size, and how to read what they hold then."""
+    averaged = {k: replace(p, images=average_areas(p.images, size, scaling.scale, name)) for k, p in parts.items()}
+    return averaged, UNIT_INTERVAL if scaling.values != "real" else REAL
 
 
 def labelled(

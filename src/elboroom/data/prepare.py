@@ -113,6 +113,26 @@ def channels_first(array: np.ndarray, where: Path | str) -> np.ndarray:
     return array
 
 
+def average_areas(images: np.ndarray, size: int, scale: float, name: str) -> np.ndarray:
+    """Images [n, channels, size, size] of means over squares of pixels, in units of what the model sees.
+
+    Raises:
+        InputError: images that are not square, or whose side is no multiple of ``size``.
+    """
+    n, channels, height, width = images.shape if images.ndim == 4 else (len(images), 0, 0, 1)
+    if height != width or height % size:
+        raise InputError(
+            f"data.size {size}: the examples of {name} are {'x'.join(map(str, images.shape[1:]))}, and a set by name "
+            "is made smaller by averaging squares of pixels. Take a size that divides its sides, or leave it out."
+        )
+    factor = height // size
+    result = np.empty((n, channels, size, size), np.float32)
+    for start, piece in pieces(images):
+        squares = piece.reshape(len(piece), channels, size, factor, size, factor)
+        result[start : start + len(piece)] = squares.mean((3, 5), dtype=np.float64) / scale
+    return result
+
+
 def label_numbers(
     labels: Sequence[np.ndarray | None], where: Path | str
 ) -> tuple[list[np.ndarray | None], tuple | None]:

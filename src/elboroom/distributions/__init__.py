@@ -1,5 +1,6 @@
 """Distributions that torch lacks or that are faster here, and the tables of closed-form divergences."""
 
+from elboroom.distributions.autoregressive import AutoregressiveBernoulli
 from elboroom.distributions.continuous_bernoulli import ContinuousBernoulliPixels
 from elboroom.distributions.diagonal import (
     Diagonal,
@@ -11,6 +12,7 @@ from elboroom.distributions.diagonal import (
 )
 from elboroom.distributions.discretized_logistic import DiscretizedLogisticPixels
 from elboroom.distributions.divergences import pairwise_kl, rate_by_dimension
+from elboroom.distributions.flow import AutoregressiveFlow, AutoregressiveStep, InverseAutoregressive
 from elboroom.distributions.gaussians import BatchNormalPixels, ScaledNormalPixels
 from elboroom.distributions.laplace import DiagonalLaplace, StandardLaplace
 from elboroom.distributions.mixture import DiagonalMixture
@@ -18,6 +20,9 @@ from elboroom.distributions.pixels import BernoulliPixels, GreyPixels, NormalPix
 from elboroom.distributions.uniform import CentredUniform, DiagonalUniform
 
 __all__ = [
+    "AutoregressiveBernoulli",
+    "AutoregressiveFlow",
+    "AutoregressiveStep",
     "BatchNormalPixels",
     "BernoulliPixels",
     "CentredUniform",
@@ -29,6 +34,7 @@ __all__ = [
     "DiagonalUniform",
     "DiscretizedLogisticPixels",
     "GreyPixels",
+    "InverseAutoregressive",
     "LegacyNormal",
     "NormalPixels",
     "PixelDistribution",

@@ -26,7 +26,7 @@ class Evidence:
     along: dict[int, Float[Tensor, " n"]] = field(default_factory=dict)
 
 
-def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"]) -> int:
+def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"], x: Float[Tensor, "1 *event"]) -> int:
     """Memory that decoding one code and scoring it takes: every activation at once, which is an upper limit."""
     total = [0]
 
@@ -37,11 +37,11 @@ def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"]) -> int:
     handles = [m.register_forward_hook(count) for m in decoder.modules()]
     try:
         with torch.no_grad():
-            mean = decoder(z).mean
+            decoder(z).log_prob(x)
     finally:
         for handle in handles:
             handle.remove()
-    return total[0] + 4 * mean.numel() * mean.element_size()
+    return total[0] + 4 * x.numel() * x.element_size()
 
 
 def noise_for(model: VAE, random: Randomness, rows: list[int], piece: int, count: int, copy: int) -> Tensor:
@@ -111,7 +111,7 @@ def evidence_by_block(
     if samples < 1:
         raise ValueError(f"an importance-weighted bound needs at least 1 sample, got {samples}")
     random = Randomness(seed, x.device)
-    most = max(1, budget // row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent)))
+    most = max(1, budget // row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent), x[:1]))
     block = max(1, min(len(x), most // min(samples, PIECE)))
     for start in range(begin, len(x), block):
         part = rows[start : start + block].tolist()

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from elboroom.distributions import (
+    AutoregressiveBernoulli,
     BatchNormalPixels,
     BernoulliPixels,
     ContinuousBernoulliPixels,
@@ -51,16 +52,37 @@ class Likelihood(nn.Module):
 
 
 class BernoulliLikelihood(Likelihood):
-    """Binary data: one logit per dimension."""
+    """Binary data: one logit per dimension.
+
+    With a network that goes through the pixels in order (it has a ``walk``), each is given those before it. Both are
+    probabilities of the same binary images, and bear one name: their likelihoods compare.
+    """
 
     name = "bernoulli"
 
     def offset(self, shape: tuple[int, ...]) -> float | None:
         return 0.0
 
-    def forward(self, z: Float[Tensor, "*lead latent"]) -> BernoulliPixels:
+    def forward(self, z: Float[Tensor, "*lead latent"]) -> BernoulliPixels | AutoregressiveBernoulli:
+        if hasattr(self.network, "walk"):
+            return self._in_order(z)
         (logits,) = self.outputs(z)
         return BernoulliPixels(logits, len(self.shape))
+
+    def _in_order(self, z: Float[Tensor, "*lead latent"]) -> AutoregressiveBernoulli:
+        maps = self.network(z.reshape(-1, z.shape[-1]))  # what the code becomes, once for all that is asked
+
+        def logits(x: Tensor, index: Tensor | None) -> Tensor:
+            features = self.network.given(x, maps if index is None else maps[index])
+            return at_least_float32(self.head(features))
+
+        return AutoregressiveBernoulli(
+            batch=z.shape[:-1],
+            event=self.shape,
+            logits=logits,
+            walk=lambda codes, choose: self.network.walk(maps[codes], self.head, choose),
+            like=at_least_float32(maps),
+        )
 
 
 class GreyBce(Likelihood):

@@ -7,12 +7,22 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from elboroom.distributions import Diagonal, DiagonalLaplace, DiagonalNormal, DiagonalUniform, LegacyNormal, Point
+from elboroom.distributions import (
+    Diagonal,
+    DiagonalLaplace,
+    DiagonalNormal,
+    DiagonalUniform,
+    InverseAutoregressive,
+    LegacyNormal,
+    Point,
+)
 from elboroom.models.heads import head_of
+from elboroom.models.steps import FlowStep
 from elboroom.numerics import at_least_float32
 
 __all__ = [
     "GaussianPosterior",
+    "IafPosterior",
     "LaplacePosterior",
     "PointPosterior",
     "UniformPosterior",
@@ -151,6 +161,51 @@ class UniformPosterior(_Factorized):
         limit = self.support * (1 - 1e-5)  # so that no rounding of a sample steps out of the prior
         log_half = math.log(limit) + F.logsigmoid(width)
         return limit * (-width).sigmoid() * raw.tanh(), log_half
+
+
+class IafPosterior(_Clipped):
+    r"""q(z|x) of an inverse autoregressive flow: a Gaussian's sample, carried on by steps that know the image.
+
+    One linear head gives μ, log σ² and the context of the steps, whose order alternates. Kingma et al. (2016),
+    arXiv:1606.04934, algorithm 1, with the plain step z ← m + z exp(s / 2) in place of the gated one.
+
+    Args:
+        network: in front of the head.
+        latent: dimensions of the code.
+        clip: of the base's mean.
+        steps: autoregressive steps.
+        width: hidden units for each dimension of the code.
+        layers: hidden layers of each network.
+        context: numbers of the head that every hidden unit of the first layers sees.
+        limit: log-variances of the steps are held softly within it; None: they are not.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        latent: int,
+        clip: float | None = None,
+        steps: int = 2,
+        width: int = 10,
+        layers: int = 1,
+        context: int = 64,
+        limit: float | None = 3.0,
+    ) -> None:
+        super().__init__(network, 2 * latent + context, latent, clip)
+        self.sizes = (latent, latent, context)
+        made = {"width": width * latent, "layers": layers, "activation": "elu", "context": context}
+        self.steps = nn.ModuleList(FlowStep(True, limit, latent, reverse=i % 2 == 1, **made) for i in range(steps))
+
+    def noise(self, generator: torch.Generator, k: int, batch: int) -> Float[Tensor, "k batch latent"]:
+        """N(0, 1) for k samples of each example, on the generator's device."""
+        return DiagonalNormal.noise((k, batch, self.latent), generator, generator.device)
+
+    def forward(self, x: Float[Tensor, "batch *event"]) -> InverseAutoregressive:
+        raw, width, context = self.features(x).split(self.sizes, dim=-1)
+        loc, norm = self.location(raw)
+        q = InverseAutoregressive(DiagonalNormal(loc, width), [step(context) for step in self.steps])
+        q.norm = norm
+        return q
 
 
 class PointPosterior(_Clipped):

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from elboroom.distributions import (
+    AutoregressiveFlow,
     CentredUniform,
     DiagonalMixture,
     DiagonalNormal,
@@ -18,8 +19,10 @@ from elboroom.distributions import (
     StandardLaplace,
     StandardNormal,
 )
+from elboroom.models.steps import FlowStep
 
 __all__ = [
+    "FlowPrior",
     "LaplacePrior",
     "MixturePrior",
     "NormalPrior",
@@ -201,3 +204,42 @@ class VampPrior(nn.Module):
 
     def forward(self, encoder: nn.Module) -> DiagonalMixture:
         return DiagonalMixture(encoder(self.inputs), self.pseudo.new_zeros(len(self.pseudo)))
+
+
+class FlowPrior(nn.Module):
+    r"""p(z) of codes that autoregressive steps carry to standard normal noise, each with two MADEs.
+
+    On the way to noise the steps go through the dimensions from the last to the first and from the first to the last
+    by turns. The density takes one pass, a draw one pass for each dimension of each step: autoregressive for
+    generation, inverse autoregressive for the density. Chen et al. (2017), arXiv:1611.02731, section 3.2; with a scale
+    and eight steps as in MAE (Ma et al. 2019, arXiv:1901.01498). No closed-form rate: the sample estimate serves.
+
+    Args:
+        latent: dimensions of the code.
+        steps: autoregressive steps.
+        width: hidden units for each dimension of the code.
+        layers: hidden layers of each network.
+        scale: steps that scale as well as shift; Chen et al. only shift.
+        limit: log-variances are held softly within it; None: they are not, as in MAE, and a code far out can then have
+            a density of 0 in float32, for the scales of all steps multiply.
+        activation: by name.
+    """
+
+    def __init__(
+        self,
+        latent: int,
+        steps: int = 8,
+        width: int = 10,
+        layers: int = 1,
+        scale: bool = True,
+        limit: float | None = None,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        self.latent = latent
+        network = {"width": width * latent, "layers": layers, "activation": activation}
+        self.steps = nn.ModuleList(FlowStep(scale, limit, latent, reverse=i % 2 == 0, **network) for i in range(steps))
+
+    def forward(self, encoder: nn.Module | None = None) -> AutoregressiveFlow:
+        device = self.steps[0].shift.direct.bias.device
+        return AutoregressiveFlow([step() for step in self.steps], self.latent, device)

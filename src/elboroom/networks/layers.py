@@ -5,6 +5,7 @@ import math
 from torch import nn
 
 from elboroom.errors import unknown
+from elboroom.networks.normalized import Normalized
 
 ACTIVATIONS = {
     "tanh": nn.Tanh,
@@ -30,6 +31,9 @@ def he_normal_(network: nn.Module) -> None:
     μ-VAE, appendix (He et al. 2015, called Xavier there).
     """
     for layer in network.modules():
+        if isinstance(layer, Normalized):
+            layer.he_()
+            continue
         if isinstance(layer, nn.Linear):
             inputs = layer.in_features
         elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):

@@ -13,11 +13,13 @@ from elboroom.config import Run as RunConfig
 from elboroom.config import Training
 from elboroom.data import Data
 from elboroom.evaluation import monitor
+from elboroom.networks import normalized
 from elboroom.studies.weights import first_weights
 from elboroom.training import Trainer
 from elboroom.training.loop import Plan, Plateau
 from elboroom.training.runtime import Runtime
 
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, normalized.Conv, normalized.Transposed)
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -35,7 +37,7 @@ def make_trainer(
     """A trainer as the configuration says: build, memory layout, first weights, averaged copy, optimizer, in this
     order. A run that is not ``fresh`` gets its weights from its checkpoint."""
     model = build.model(config, data.shape, data.values).to(runtime.device)
-    if any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in model.modules()):
+    if any(isinstance(m, CONVOLUTIONS) for m in model.modules()):
         model = model.to(memory_format=torch.channels_last)  # measured faster, see benchmarks/
     model.slices = config.training.decoder_slices
     if fresh:
@@ -52,7 +54,9 @@ def make_trainer(
         seed=config.seed,
         schedule=build.schedule(config),
         companion=None if companion is None else companion.to(runtime.device),
-        monitor=monitor(data, objective, config.training.batch, samples=config.objective.samples),
+        monitor=monitor(
+            data, objective, config.training.batch, samples=config.training.evaluate_samples or config.objective.samples
+        ),
         autocast=runtime.autocast,
         stop=stop,
         report=report,

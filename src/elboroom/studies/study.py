@@ -59,13 +59,15 @@ def find(name: str) -> Study:
 
 
 def scaled(study: Study, scale: str | None) -> Study:
-    """The study at one of its scales: base, axes, metrics, published numbers and figures as the scale has them."""
+    """The study at one of its scales: base, variants, axes, metrics, published numbers and figures as it has them."""
     if scale is None:
         return study
     if scale not in study.scales:
         raise unknown(f"scale of study '{study.name}'", scale, study.scales or ["none: leave --scale out"])
     change = study.scales[scale]
     content = to_dict(study) | {"base": merged(study.base, change.get("base", {})), "scales": {}}
+    changed = merged(study.variants, change.get("variants", {}))
+    content["variants"] = {name: variant for name, variant in changed.items() if variant is not None}
     content["axes"] = {**study.axes, **change.get("axes", {})}
     content["metrics"] = merged(content["metrics"], change.get("metrics", {}))
     content |= {key: change[key] for key in ("published", "figures") if key in change}

@@ -43,11 +43,19 @@ def _names_only(folder: Path, trusted: list[str]) -> bool:
 
 
 def fit_to_images(model: VAE, data: Data, images: int, seed: int) -> None:
-    """Data-dependent initialization on the first images of the first epoch; z is the posterior mean."""
+    """Data-dependent initialization on the first images of the first epoch.
+
+    Encoder, decoder and prior in this order, each in one pass: a decoder may need the images as well as the codes. It
+    gets the posterior means; the prior gets one sample each, for samples are what it scores in training.
+    """
     random = Randomness(seed, data.train.device)
     index = data.train.order(random, 0)[:images]
     x = data.train.batch(index, random("init")).x
     model.eval()
     with torch.no_grad():
-        data_dependent_(model, lambda: model.decoder(model.encoder(x).mean))
+        data_dependent_(model.encoder, lambda: model.encoder(x))
+        q = model.encoder(x)
+        z, _ = q.rsample_with_log_prob(model.noise(random("init-noise"), 1, len(x)))
+        data_dependent_(model.decoder, lambda: model.decoder(q.mean).log_prob(x))
+        data_dependent_(model.prior, lambda: model.prior(model.encoder).log_prob(z[0]))
     model.train()

@@ -37,11 +37,13 @@ class Plan:
     warmup: int = 0
     clip_norm: float | None = None
     average: float | None = None
+    average_form: str = "warm"
     evaluate_with: str = "auto"
     compile: bool = False
     drop_last: bool = False
     log_every: int | None = None
     evaluate_every: int = 1
+    select_by: str = "loss"
     checkpoint_every: int | None = None
     keep_epochs: tuple[int, ...] = ()
     patience: int | None = None
@@ -65,7 +67,7 @@ class Progress:
 
     step: int = 0
     best_step: int | None = None
-    best_loss: float = math.inf
+    best_loss: float = math.inf  # or the negative ELBO, where the plan selects by it
     bad_evaluations: int = 0  # since the best
     stale_evaluations: int = 0  # since the best, or the last drop of the learning rate
     drops: int = 0
@@ -129,7 +131,7 @@ class Trainer:
         self.monitor, self.autocast, self.stop, self.report, self.identity = monitor, autocast, stop, report, identity
         self.device = next(model.parameters()).device
         self.store, self.journal = Store(folder / "checkpoints"), Journal(folder)
-        self.average = None if plan.average is None else Average(model, plan.average)
+        self.average = None if plan.average is None else Average(model, plan.average, plan.average_form == "plain")
         self.companion_optimizer = None if companion is None else companion.optimizer()
         self.progress = Progress()
         self.random = Randomness(seed, self.device)
@@ -281,8 +283,9 @@ class Trainer:
         self.report({"split": "valid" if self.data.valid else "test", "epoch": epoch, **line})
         if self.data.valid is None:
             return False
-        if line["loss"] < self.progress.best_loss:
-            self.progress.best_loss, self.progress.best_step = line["loss"], self.progress.step
+        value = -line["elbo"] if self.plan.select_by == "elbo" else line["loss"]
+        if value < self.progress.best_loss:
+            self.progress.best_loss, self.progress.best_step = value, self.progress.step
             self.progress.bad_evaluations = self.progress.stale_evaluations = 0
             return True
         self.progress.bad_evaluations += 1

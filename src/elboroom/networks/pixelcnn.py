@@ -1,0 +1,233 @@
+"""PixelCNN decoder: each pixel given the code and the pixels before it, in raster order.
+
+The decoder of MAE (Ma et al. 2019, arXiv:1901.01498), after van den Oord et al. (2016), arXiv:1601.06759, and Chen et
+al. (2017), arXiv:1611.02731. The code enters as further maps beside the image, which every position sees in full.
+
+Such a network is no function of z alone, so it offers a likelihood three things: ``network(z)``, the maps that the code
+becomes; ``given(x, maps)``, features of all positions at once; and ``walk``, which goes through the positions one
+after the other, keeping what later ones need.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from elboroom.errors import InputError
+from elboroom.networks.layers import activation as activation_named
+from elboroom.networks.normalized import Causal, Conv, Linear
+from elboroom.networks.resnet import check_image
+
+BACK = 3  # a long skip leaps over so many blocks
+
+Choose = Callable[[int, int, Float[Tensor, "n outputs"]], Float[Tensor, "n channels"]]
+"""(row, column, outputs of the head there) -> the pixels there, all channels."""
+
+
+class Bottleneck(nn.Module):
+    """1x1 convolution to half the maps, activation, causal k x k, activation, 1x1 back, plus the input, activation."""
+
+    def __init__(self, maps: int, narrow: int, kernel: int, activation: str) -> None:
+        super().__init__()
+        self.activation = activation_named(activation)
+        self.first, self.middle, self.last = (
+            Conv(maps, narrow, 1),
+            Causal(narrow, narrow, kernel),
+            Conv(narrow, maps, 1),
+        )
+
+    def forward(self, x: Float[Tensor, "batch maps height width"]) -> Float[Tensor, "batch maps height width"]:
+        h = self.activation(self.middle(self.activation(self.first(x))))
+        return self.activation(x + self.last(h))
+
+
+class Decoder(nn.Module):
+    """A causal convolution of image and code maps, residual bottlenecks with long skips, and a 1x1 convolution.
+
+    Before block i = 3, 4, ... the running value gets a further bottleneck of block i - 3's output (block 0 is the first
+    convolution), after the last block one more: n - 1 of them for n blocks, each with the kernel of block i - 2.
+
+    Args:
+        latent: dimensions of the code.
+        shape: of one image. The channels of a pixel are independent of each other, given the pixels before.
+        maps: of the running value; bottlenecks have half as many.
+        kernels: of the blocks.
+        first: kernel of the first convolution, which alone does not see its own position.
+        code_maps: maps that the code becomes.
+        activation: by name.
+    """
+
+    def __init__(
+        self,
+        latent: int,
+        shape: tuple[int, ...],
+        maps: int = 64,
+        kernels: tuple[int, ...] = (7, 7, 5, 5, 3, 3),
+        first: int = 7,
+        code_maps: int = 4,
+        activation: str = "elu",
+    ) -> None:
+        super().__init__()
+        check_kernels((first, *kernels))
+        check_image("pixelcnn", shape, smallest=1)
+        self.shape, self.maps = tuple(shape), maps
+        channels, height, width = shape
+        self.code = nn.Sequential(
+            Linear(latent, code_maps * height * width),
+            nn.Unflatten(1, (code_maps, height, width)),
+            activation_named(activation),
+        )
+        self.first = Causal(channels, maps, first, centre=False, free=code_maps)
+        self.activation = activation_named(activation)
+        self.blocks = nn.ModuleList(Bottleneck(maps, maps // 2, k, activation) for k in kernels)
+        self.skips = nn.ModuleList(Bottleneck(maps, maps // 2, k, activation) for k in kernels[:-1])
+        self.mix = Conv(maps, maps, 1)
+
+    def head(self, outputs: int) -> nn.Module:
+        """A 1x1 convolution to that many outputs per channel, [batch, outputs x channels, height, width]."""
+        return Conv(self.maps, outputs * self.shape[0], 1)
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch code_maps height width"]:
+        """The maps that codes become."""
+        return self.code(z)
+
+    def given(
+        self, x: Float[Tensor, "batch channels height width"], maps: Float[Tensor, "batch code_maps height width"]
+    ) -> Float[Tensor, "batch maps height width"]:
+        """Features of every position, each from the pixels before it and from the code's maps."""
+        h = self.activation(self.first(torch.cat([x.to(maps.dtype), maps], dim=1)))
+        return self.activation(self.mix(through(h, self.blocks, self.skips)))
+
+    def walk(
+        self, maps: Float[Tensor, "n code_maps height width"], head: nn.Module, choose: Choose
+    ) -> tuple[Float[Tensor, "n channels height width"], Float[Tensor, "n outputs height width"]]:
+        """Position after position: the pixels that ``choose`` gave, and the outputs of ``head`` that it gave them for.
+
+        Exact: what a position needs of those before it is kept, not approximated. Without gradient, and in the
+        precision of the weights.
+        """
+        with torch.no_grad(), torch.autocast(maps.device.type, enabled=False):
+            return _Walk(self, head, maps.to(self.first.bias.dtype))(choose)
+
+
+def check_kernels(kernels: tuple[int, ...]) -> None:
+    """InputError for kernels without a centre, and for a network without blocks."""
+    if len(kernels) < 2 or any(k % 2 == 0 or k < 3 for k in kernels):
+        raise InputError(
+            f"the 'pixelcnn' decoder needs a block or more, with odd kernels from 3 up, got {list(kernels)}."
+        )
+
+
+def through(h: Tensor, blocks: nn.ModuleList | list, skips: nn.ModuleList | list) -> Tensor:
+    """The running value after all blocks; each skip joins it `BACK` blocks after where it came from."""
+    outputs = [h]
+    for block in blocks:
+        outputs.append(block(joined(h, outputs, skips)))
+        h = outputs[-1]
+    return joined(h, outputs, skips)
+
+
+def joined(h: Tensor, outputs: list[Tensor], skips: nn.ModuleList | list) -> Tensor:
+    """The running value with the skip that is due before the next block, if any."""
+    origin = len(outputs) - BACK
+    return h + skips[origin](outputs[origin]) if 0 <= origin < len(skips) else h
+
+
+# position after position
+
+
+class _Memory:
+    """The last rows of what a causal convolution reads, and what the rows above add to the current one.
+
+    Channels stand last, so that the stretch of a row to the left of a position is one run of numbers. The rows above
+    are complete when a row begins, so their part is one convolution for the whole row; a position then adds the few
+    entries of its own row.
+    """
+
+    def __init__(self, weight: Tensor, centre: bool, n: int, width: int) -> None:
+        outputs, channels, _, kernel = weight.shape
+        self.reach, self.width, self.left = kernel // 2, width, kernel // 2 + centre
+        self.above = weight[:, :, : self.reach].contiguous()
+        row = weight[:, :, self.reach, : self.left]
+        self.row = row.permute(2, 1, 0).reshape(self.left * channels, outputs).contiguous()
+        self.rows = weight.new_zeros(n, self.reach + 1, width + 2 * self.reach, channels)
+
+    def next_row(self) -> Float[Tensor, "n outputs width"]:
+        """Begin a row: what the rows above it add at every position."""
+        self.rows = torch.roll(self.rows, -1, dims=1)
+        self.rows[:, -1] = 0
+        return F.conv2d(self.rows[:, :-1].permute(0, 3, 1, 2), self.above).squeeze(2)
+
+    def store(self, column: int, value: Float[Tensor, "n channels"]) -> None:
+        self.rows[:, -1, self.reach + column] = value
+
+    def beside(self, column: int) -> Float[Tensor, "n run"]:
+        """What this row holds to the left of a position, and at it where the convolution sees that."""
+        return self.rows[:, -1, column : column + self.left].flatten(1)
+
+
+class _Dense:
+    """A 1x1 convolution at one position."""
+
+    def __init__(self, layer: Conv) -> None:
+        self.weight, self.bias = layer.weight.flatten(1).t().contiguous(), layer.bias
+
+    def __call__(self, h: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
+        return torch.addmm(self.bias, h, self.weight)
+
+
+class _Step:
+    """A `Bottleneck` at one position after the other."""
+
+    def __init__(self, block: Bottleneck, n: int, width: int) -> None:
+        self.activation, self.first, self.last = block.activation, _Dense(block.first), _Dense(block.last)
+        self.memory, self.bias = _Memory(block.middle.weight, True, n, width), block.middle.bias
+        self.column, self.base = 0, None
+
+    def next_row(self) -> None:
+        above = self.memory.next_row() + self.bias[:, None]
+        self.column, self.base = 0, above.permute(2, 0, 1).contiguous()
+
+    def __call__(self, h: Float[Tensor, "n maps"]) -> Float[Tensor, "n maps"]:
+        self.memory.store(self.column, self.activation(self.first(h)))
+        middle = torch.addmm(self.base[self.column], self.memory.beside(self.column), self.memory.row)
+        self.column += 1
+        return self.activation(h + self.last(self.activation(middle)))
+
+
+class _Walk:
+    """A `Decoder` at one position after the other, for n codes side by side."""
+
+    def __init__(self, network: Decoder, head: nn.Module, maps: Float[Tensor, "n code_maps height width"]) -> None:
+        n, (channels, self.height, self.width) = len(maps), network.shape
+        self.activation, self.mix, self.head = network.activation, _Dense(network.mix), _Dense(head)
+        self.blocks = [_Step(block, n, self.width) for block in network.blocks]
+        self.skips = [_Step(block, n, self.width) for block in network.skips]
+        weight = network.first.weight
+        self.image = _Memory(weight[:, :channels], False, n, self.width)
+        code = F.conv2d(maps, weight[:, channels:], network.first.bias, padding=network.first.kernel // 2)
+        self.code = code.permute(2, 3, 0, 1).contiguous()  # [height, width, n, maps]
+
+    def __call__(self, choose: Choose) -> tuple[Tensor, Tensor]:
+        rows = [self._row(i, choose) for i in range(self.height)]
+        pixels, outputs = (torch.stack(part, dim=2) for part in zip(*rows, strict=True))
+        return pixels, outputs
+
+    def _row(
+        self, i: int, choose: Choose
+    ) -> tuple[Float[Tensor, "n channels width"], Float[Tensor, "n outputs width"]]:
+        for step in (*self.blocks, *self.skips):
+            step.next_row()
+        base = self.code[i] + self.image.next_row().permute(2, 0, 1)
+        pixels, outputs = [], []
+        for j in range(self.width):
+            outputs.append(self._position(base[j], j))
+            pixels.append(choose(i, j, outputs[-1]))
+            self.image.store(j, pixels[-1])
+        return torch.stack(pixels, dim=-1), torch.stack(outputs, dim=-1)
+
+    def _position(self, base: Float[Tensor, "n maps"], j: int) -> Float[Tensor, "n outputs"]:
+        h = self.activation(torch.addmm(base, self.image.beside(j), self.image.row))
+        return self.head(self.activation(self.mix(through(h, self.blocks, self.skips))))
