@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -209,21 +210,25 @@ def test_other_bases_are_refused():
 
 
 MEMORY = """
-import resource, torch
+import re, torch
+from pathlib import Path
+def peak():  # of this process alone: a child's ru_maxrss begins with its parent's
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 torch.set_num_threads(1)
 from elboroom.objectives import mutual_statistics
 loc, log_var = (torch.randn(256, 1024, requires_grad=True) for _ in range(2))
 sum(mutual_statistics(loc[:8], log_var[:8], softplus=True)[1:]).backward()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 sum(mutual_statistics(loc, log_var, softplus=True)[1:]).backward()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print((peak() - before) / 1024)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read where Linux tells it")
 def test_memory_is_that_of_a_few_rows():
     """At 256 x 256 x 1,024 one tensor of all pairs is 256 MiB; the whole pass takes less than 64."""
     out = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, timeout=120)
-    assert float(out.stdout) < 64
+    assert 1 < float(out.stdout) < 64
 
 
 def test_slopes_are_exact_far_from_the_origin_too():

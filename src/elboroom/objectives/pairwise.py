@@ -9,7 +9,7 @@ __all__ = [
     "mutual_statistics",
 ]
 
-PIECE_BYTES = {"cpu": 320 << 10, "cuda": 64 << 20}  # of one [dimensions, batch, batch] tensor: a cache, and a memory
+PIECE_BYTES = {"cpu": 640 << 10, "cuda": 64 << 20}  # of one [dimensions, batch, batch] tensor: a cache, and a memory
 TOGETHER = 32  # dimensions whose 1 + exp(-KL), each at most 2, are multiplied before a logarithm is taken
 
 
@@ -126,9 +126,13 @@ def _softplus(
     r""":math:`\sum_{i \ne j} \sum_k \mathrm{softplus}(-\mathrm{KL}_{ijk})`, and its slopes; zeros if nothing learns."""
     mu, v = mu.T.contiguous(), v.T.contiguous()
     total, d_mu, d_v = mu.new_zeros((), dtype=torch.float64), torch.zeros_like(mu), torch.zeros_like(v)
-    for m, w, dm, dv in zip(*(t.split(_at_once(mu)) for t in (mu, v, d_mu, d_v)), strict=True):
-        gap, scaled, s = _sigmoids(m, w)
-        total += _log_of_product(torch.div(s, near := 1 - s, out=near)).fill_diagonal_(0).sum(dtype=torch.float64)
+    size, batch = _at_once(mu), mu.shape[1]
+    space = mu.new_empty(4, size, batch, batch)  # the same memory for every piece: new pages cost more than the sums
+    for m, w, dm, dv in zip(*(t.split(size) for t in (mu, v, d_mu, d_v)), strict=True):
+        gap, scaled, s, near = space[:, : len(m)]
+        _sigmoids(m, w, gap, scaled, s)
+        torch.div(s, torch.sub(1, s, out=near), out=near)
+        total += _log_of_product(near).fill_diagonal_(0).sum(dtype=torch.float64)
         if learns:
             _add_slopes(w, gap, scaled, s, dm, dv)
     return total, d_mu.T, d_v.T
@@ -137,30 +141,38 @@ def _softplus(
 def _at_once(mu: Float[Tensor, "latent batch"]) -> int:
     """How many dimensions of all pairs are held at a time: a power of two, for they are multiplied by halves."""
     budget = PIECE_BYTES.get(mu.device.type, PIECE_BYTES["cuda"])
-    most = min(TOGETHER, budget // (mu.shape[1] ** 2 * mu.element_size()))
+    most = min(TOGETHER, len(mu), budget // (mu.shape[1] ** 2 * mu.element_size()))
     return 1 << max(0, most.bit_length() - 1)
 
 
 def _sigmoids(
-    mu: Float[Tensor, "k batch"], v: Float[Tensor, "k batch"]
-) -> tuple[Float[Tensor, "k batch batch"], Float[Tensor, "k batch batch"], Float[Tensor, "k batch batch"]]:
-    r""":math:`\mu_i - \mu_j`, :math:`(e^{v_i} + (\mu_i - \mu_j)^2) e^{-v_j}` and :math:`\sigma(-\mathrm{KL}_{ijk})`."""
-    gap = mu[:, :, None] - mu[:, None]
-    scaled = torch.addcmul(v.exp()[:, :, None], gap, gap).mul_((-v).exp()[:, None])
+    mu: Float[Tensor, "k batch"],
+    v: Float[Tensor, "k batch"],
+    gap: Float[Tensor, "k batch batch"],
+    scaled: Float[Tensor, "k batch batch"],
+    s: Float[Tensor, "k batch batch"],
+) -> None:
+    r"""Write into the last three: :math:`\mu_i - \mu_j`, :math:`(e^{v_i} + (\mu_i - \mu_j)^2) e^{-v_j}`, and
+    :math:`\sigma(-\mathrm{KL}_{ijk})`."""
+    torch.sub(mu[:, :, None], mu[:, None], out=gap)
+    torch.addcmul(v.exp()[:, :, None], gap, gap, out=scaled).mul_((-v).exp()[:, None])
     half = v / 2
-    return gap, scaled, torch.add((half + 0.5)[:, :, None], scaled, alpha=-0.5).sub_(half[:, None]).sigmoid_()
+    torch.add((half + 0.5)[:, :, None], scaled, alpha=-0.5, out=s).sub_(half[:, None]).sigmoid_()
 
 
 def _log_of_product(near: Float[Tensor, "k batch batch"]) -> Float[Tensor, "batch batch"]:
-    """The sum over dimensions of log(1 + near): halves are multiplied, (1 + a)(1 + b) - 1 = a + b + ab, then one log1p.
+    """The sum over dimensions of log(1 + near), which is used up.
 
-    So small values keep their digits, and there are as many logarithms as pairs.
+    Halves are multiplied, (1 + a)(1 + b) - 1 = a + b + ab, and one log1p is taken: small values keep their digits, and
+    there are as many logarithms as pairs.
     """
     while len(near) > 1:
         half = len(near) // 2
-        a, b, rest = near[:half], near[half : 2 * half], near[2 * half :]
-        both = (a + b).addcmul_(a, b)
-        near = torch.cat([both, rest]) if len(rest) else both
+        a, b = near[-2 * half : -half], near[-half:]  # an odd one out is the first, and waits
+        both = a * b
+        a += b
+        a += both
+        near = near[:-half]
     return near[0].log1p()
 
 
