@@ -97,13 +97,12 @@ def visit_block(self: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-NOTES = re.compile(r"\s*(\(SPEC [\d.]+\d\)|(?:[;,]| of) SPEC [\d.]+\d)")
 SHAPE = re.compile(r"(?<!`)\[[^\]`]*\*\w+\](?!`)")
 
 
 def tidy(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Leave out references to notes that are no part of the documentation, and show shapes as [n, *shape] literally."""
-    lines[:] = [SHAPE.sub(lambda found: f"``{found[0]}``", NOTES.sub("", line)) for line in lines]
+    """Show shapes as [n, *shape] literally."""
+    lines[:] = [SHAPE.sub(lambda found: f"``{found[0]}``", line) for line in lines]
 
 
 # What is written from the code: the repository keeps a stub, so that a new part is no change of a page ---------------

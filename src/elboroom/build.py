@@ -144,7 +144,7 @@ def optimizer(config: configs.Run, model: nn.Module, examples: int | None = None
     r"""The optimizer over the model's parameters, fused where it can be.
 
     A prior N(0, v) on the weights is the objective :math:`\sum_i L_i + \log p(\theta)`; per image, of ``examples``, its
-    gradient is :math:`\theta / (N v)`, which torch's coupled decay adds (SPEC 2.1).
+    gradient is :math:`\theta / (N v)`, which torch's coupled decay adds.
     """
     part, prior = config.training.optimizer, config.training.weight_prior
     fused = {"fused": True} if part.fused else {}

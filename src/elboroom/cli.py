@@ -93,17 +93,29 @@ class Train:
 
     def __call__(self, options: list[str]) -> int:
         from elboroom import runs
-        from elboroom.config import apply_options, load_run, run_from
+        from elboroom.config import load_run, run_from
         from elboroom.studies.execute import execute
 
         use_data(self.data_dir)
-        config = load_run(self.config, options) if self.config else run_from(apply_options({}, options), "options")
+        config = load_run(self.config, options) if self.config else run_from(_of_digits(options), "options")
         out = self.out or Path("runs") / f"{config.name}-{config.hash}"
         runs.check_new(out)
         with stopping(self.budget) as stop, Screen() as screen:
             execute(config, out, stop=stop, report=screen.line, say=screen.say)
         print(f"done: {out}. Next: `elboroom evaluate {out}`.")
         return DONE
+
+
+def _of_digits(options: list[str]) -> dict[str, Any]:
+    """Options alone as a configuration: fields of data are those of the default data where none are named."""
+    from elboroom.config import Run, apply_options
+    from elboroom.config.run import to_dict
+
+    content = apply_options({}, options)
+    data = content.get("data")
+    if isinstance(data, dict) and not {"name", "path"} & set(data):
+        content["data"] = to_dict(Run().data) | data
+    return content
 
 
 @dataclass(frozen=True)
@@ -158,7 +170,7 @@ class Evaluate:
     checkpoint: str = "auto"
     """best, last, step-N, or auto: best where there is one, else last."""
     data: str | None = None
-    """Evaluate on other data: a name or a path."""
+    """Evaluate on other data: a name, a name:split, or a path."""
     budget: str | None = None
     """Stop in time; the same command goes on: 45m, 2h, 90s."""
     device: str = "cpu"
@@ -314,7 +326,7 @@ class Reconstruct:
     split: Literal["train", "valid", "test"] = "test"
     """Which split."""
     data: str | None = None
-    """Other data: a name or a path."""
+    """Other data: a name, a name:split, or a path."""
     checkpoint: str = "auto"
     """best, last, step-N or auto."""
     data_dir: Path | None = None
@@ -369,7 +381,7 @@ class Encode:
     split: Literal["train", "valid", "test"] = "test"
     """Which split."""
     data: str | None = None
-    """Other data: a name or a path."""
+    """Other data: a name, a name:split, or a path."""
     checkpoint: str = "auto"
     """best, last, step-N or auto."""
     data_dir: Path | None = None
@@ -581,14 +593,26 @@ def _open(command: Any) -> Any:
 
 
 def _other_data(run: Any, source: str | None) -> Any:
-    """The configuration of other data than the run's own, prepared in the same way."""
+    """The configuration of other data than the run's own, prepared in the same way: ``mnist``, ``frey-faces:last``."""
     if source is None:
         return None
     import dataclasses
 
-    named = "/" not in source and not Path(source).exists()
-    place = {"name": source, "path": None} if named else {"name": None, "path": str(Path(source).resolve())}
-    return dataclasses.replace(run.config.data, **place, split="official", valid=0, limit=None)
+    from elboroom.data import dataset
+
+    own = run.config.data
+    common = {"valid": 0, "limit": None}
+    if "/" in source or Path(source).exists():
+        path = str(Path(source).resolve())
+        return dataclasses.replace(own, name=None, path=path, split="official", options={}, **common)
+    name, _, split = source.partition(":")
+    entry, split = dataset(name), split or "official"
+    if split == "official" and split not in entry.splits and len(entry.splits) > 1:
+        cures = " or ".join(f"--data {name}:{known}" for known in entry.splits)
+        raise InputError(f"{name} has several splits and none is official; results depend on it. Say {cures}.")
+    entry.split(name, split)
+    options = own.options if name == own.name else {}
+    return dataclasses.replace(own, name=name, path=None, split=split, options=options, **common)
 
 
 def _inputs(run: Any, split: str, source: str | None, n: int | None) -> tuple[Any, Any, Any]:

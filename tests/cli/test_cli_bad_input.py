@@ -262,6 +262,8 @@ RUNS = {
     "unknown split": (nothing, "encode run --split tset", "tset", "test"),
     "other data that is not there": (nothing, "evaluate run --data other.npz", "other.npz", "known|Check"),
     "unknown other data": (nothing, "evaluate run --data digts", "digts", "Did you mean 'digits'"),
+    "other data of several splits": (nothing, "evaluate run --data frey-faces", "frey-faces", "--data frey-faces:last"),
+    "no such split of other data": (nothing, "evaluate run --data frey-faces:lsat", "lsat", "Did you mean 'last'"),
     "data of another shape": (lambda run: other_shape(), "evaluate run --data other.npz", "other.npz", "shape"),
     "data of another shape, reconstructed": (lambda run: other_shape(), "reconstruct run --data other.npz",
                                              "9", "takes"),

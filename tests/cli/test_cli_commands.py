@@ -50,6 +50,17 @@ def test_from_training_to_the_page(call):
     assert not list(Path().rglob("*.tmp"))
 
 
+def test_fields_of_data_without_a_name_are_those_of_the_default_data(call):
+    done(call("train", *QUICK, "--data.valid", "100", "--data.limit", "200", "--out", "run"))
+    data = elboroom.load("run").config.data
+    assert (data.name, data.binarize, data.valid, data.limit) == ("digits", "dynamic", 100, 200)
+
+
+def test_other_data_by_name_and_split(call, run):
+    said = done(call("evaluate", run, "--samples", "0", "--data", "digits:official")).out
+    assert "elbo =" in said
+
+
 def test_arrays_out(call, run):
     twice(call, "sample", run, "--n", "6", out="s.npz")
     assert np.load("s.npz")["images"].shape == (6, 1, 8, 8)

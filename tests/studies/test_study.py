@@ -12,12 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 from elboroom import cli, runs, scores
+from elboroom.config import run_from
 from elboroom.config.files import parse_yaml
 from elboroom.config.study import Metrics, Nll, Study
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.report import report
 from elboroom.studies import study as studies
+from elboroom.studies.execute import execute
 from elboroom.studies.results import collect
+from elboroom.training import Trainer
 
 TEXT = """
 name: small
@@ -246,6 +249,28 @@ def test_error_of_ours_goes_through_with_all_recorded(study, tmp_path, monkeypat
     with pytest.raises(ZeroDivisionError):
         go(study, tmp_path)
     assert (tmp_path / "study.json").exists()
+
+
+def test_an_exception_leaves_a_state_that_says_so_and_can_go_on(tmp_path, monkeypatch):
+    """An error of anyone's in the middle of a training: the folder does not say that it is still running."""
+    config, real = run_from({"training": {"epochs": 2, "batch": 500}}), Trainer._step
+
+    def failing(trainer, rows, step):
+        if step == 4:
+            raise RuntimeError("a part gave up")
+        real(trainer, rows, step)
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="gave up"):
+        patched.setattr(Trainer, "_step", failing)
+        execute(config, tmp_path / "run")
+    state = runs.read_state(tmp_path / "run")
+    assert (state["status"], state["step"], state["error"]) == (
+        "failed",
+        4,
+        "RuntimeError: a part gave up",
+    )
+    execute(config, tmp_path / "run", resume=True)
+    assert runs.read_state(tmp_path / "run")["status"] == "done"
 
 
 def test_plan_has_the_precedence_that_it_says(study, tmp_path):

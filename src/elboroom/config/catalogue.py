@@ -234,9 +234,8 @@ def _doc(cls: type) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Running text on one line, in Markdown, without references to notes that are not part of the documentation."""
-    line = re.sub(r"\s*\(SPEC [\d.]+\)", "", re.sub(r"\s+", " ", text))
-    return line.strip().replace("``", "`")
+    """Running text on one line, in Markdown."""
+    return re.sub(r"\s+", " ", text).strip().replace("``", "`")
 
 
 PAGES = {"parts": parts_page, "fields": fields_page}

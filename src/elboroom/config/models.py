@@ -38,8 +38,8 @@ class MlpDecoder(MlpEncoder):
 
 @settings
 class ConvEncoder:
-    """The convolutional encoder of μ-VAE (SPEC 5.2), scaled to the image: the first layer keeps its size, each further
-    one halves it."""
+    """The convolutional encoder of μ-VAE (Ucar 2019, table 4) for any image: the first layer keeps its size, each
+    further one halves it."""
 
     kind: Literal["conv"] = "conv"
     channels: tuple[Positive, ...] = (64, 64, 64)
@@ -476,7 +476,7 @@ def _mlps(*hidden: int, activation: str) -> dict[str, Any]:
 
 
 READY: dict[str, dict[str, Any]] = {
-    # Kingma & Welling (2014), section 5, on MNIST; SPEC 2.1
+    # Kingma & Welling (2014), section 5, on MNIST
     "aevb": {**_mlps(500, activation="tanh"), "posterior": {"latent": 20}, "likelihood": {"kind": "bernoulli"}},
     # the same on Frey faces: 200 hidden units, a Gaussian decoder with a variance per pixel
     "aevb-frey": {
@@ -484,7 +484,7 @@ READY: dict[str, dict[str, Any]] = {
         "posterior": {"latent": 10},
         "likelihood": {"kind": "gaussian-pixel"},
     },
-    # the AEVB reproduction study as printed, with two heads that lead nowhere; SPEC 2.4
+    # the AEVB reproduction study as printed, with two heads that lead nowhere
     "kth": merged(
         _mlps(500, activation="tanh"),
         {"posterior": {"latent": 2}, "decoder": {"dead_heads": True}, "likelihood": {"kind": "grey-bce"}},
@@ -495,19 +495,19 @@ READY: dict[str, dict[str, Any]] = {
         "posterior": {"kind": "point", "latent": 2, "squash": "tanh"},
         "likelihood": {"kind": "grey-bce"},
     },
-    # the base program of the beta-VAE study; SPEC 3.1
+    # the base program of the beta-VAE study
     "dobilas": {
         **_mlps(64, 16, 8, activation="relu"),
         "posterior": {"latent": 2},
         "likelihood": {"kind": "squared-error"},
     },
-    # mu-VAE's toy model, table 2; SPEC 5.2
+    # mu-VAE's toy model, table 2
     "toy": {
         **_mlps(512, 512, 512, activation="leaky-relu"),
         "posterior": {"latent": 2},
         "likelihood": {"kind": "squared-error"},
     },
-    # mu-VAE's convolutional model, table 4; SPEC 5.2
+    # mu-VAE's convolutional model, table 4
     "mu-vae": {
         "encoder": {"kind": "conv"},
         "posterior": {"latent": 10},

@@ -126,7 +126,7 @@ class Reconstruction:
     acts_on_batch: ClassVar[bool] = False
 
 
-READINGS = {  # of μ-VAE's printed formulas (SPEC 5.5): mean term, variance term
+READINGS = {  # of μ-VAE's printed formulas: mean term, variance term
     "A1": ("total", "signed"),
     "A2": ("per-dimension", "signed"),
     "A3": ("total", "abs-total"),
@@ -157,7 +157,7 @@ class Mu:
     allow_unbounded: bool = False
     """Train with 'signed' all the same; the run ends as diverged when the mean log-variance falls below -20."""
     reading: Literal["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "A12"] | None = None
-    """Short for a pair of mean and variance, as SPEC 5.5 numbers them; saved as that pair."""
+    """Short for a pair of mean and variance, by its number; saved as that pair."""
     samples: Positive = 1
     """Posterior samples per example and step."""
 

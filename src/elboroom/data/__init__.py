@@ -35,6 +35,7 @@ __all__ = [
     "Remote",
     "catalog_table",
     "check",
+    "dataset",
     "describe",
     "fetch",
     "listing",

@@ -101,7 +101,7 @@ class DiagonalNormal(Diagonal):
 
 
 class LegacyNormal(DiagonalNormal):
-    r"""A `DiagonalNormal` whose rate is that of a program that reads its head s in two ways (SPEC 3.1).
+    r"""A `DiagonalNormal` whose rate is that of a program that reads its head s in two ways.
 
     It samples with standard deviation :math:`e^s` (so :math:`\log\sigma^2 = 2s`, and densities are those of that
     Gaussian), while its KL takes s for :math:`\log\sigma^2`: the table of divergences holds that line under this type.

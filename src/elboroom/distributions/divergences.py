@@ -36,7 +36,7 @@ def legacy_standard_normal(q: LegacyNormal, p: StandardNormal) -> Float[Tensor, 
 
 
 def normal_normal(q: DiagonalNormal, p: DiagonalNormal) -> Float[Tensor, "*batch latent"]:
-    """Between two diagonal Gaussians; SPEC 1.3."""
+    """Between two diagonal Gaussians."""
     return _normals(q.loc, q.log_var, p.loc, p.log_var)
 
 
@@ -51,7 +51,7 @@ def normal_standard_laplace(q: DiagonalNormal, p: StandardLaplace) -> Float[Tens
 
 
 def laplace_standard_laplace(q: DiagonalLaplace, p: StandardLaplace) -> Float[Tensor, "*batch latent"]:
-    r""":math:`-\log s + |m| + s e^{-|m|/s} - 1`; SPEC 3.2."""
+    r""":math:`-\log s + |m| + s e^{-|m|/s} - 1`."""
     return _laplaces(q.loc, q.log_scale, torch.zeros_like(q.loc), torch.zeros_like(q.log_scale))
 
 
@@ -66,7 +66,7 @@ def laplace_standard_normal(q: DiagonalLaplace, p: StandardNormal) -> Float[Tens
 
 
 def uniform_centred_uniform(q: DiagonalUniform, p: CentredUniform) -> Float[Tensor, "*batch latent"]:
-    r""":math:`\log c - \log h` where q lies inside [-c, c], else infinite; SPEC 3.2."""
+    r""":math:`\log c - \log h` where q lies inside [-c, c], else infinite."""
     inside = within(q.loc.abs() + q.log_half.exp(), p.half_width, p.half_width)
     return torch.where(inside, math.log(p.half_width) - q.log_half, math.inf)
 
@@ -110,7 +110,7 @@ def rate_by_dimension(q: Distribution, p: Distribution) -> Float[Tensor, "*batch
 
 
 def _normals(mu_i: Tensor, lv_i: Tensor, mu_j: Tensor, lv_j: Tensor) -> Float[Tensor, "..."]:
-    r""":math:`\tfrac12[e^{r} - r - 1 + (\mu_i - \mu_j)^2 e^{-lv_j}]`, r = lv_i - lv_j; SPEC 1.3."""
+    r""":math:`\tfrac12[e^{r} - r - 1 + (\mu_i - \mu_j)^2 e^{-lv_j}]`, r = lv_i - lv_j."""
     r = lv_i - lv_j
     return 0.5 * (torch.expm1(r) - r + (mu_i - mu_j).square() * (-lv_j).exp())
 

@@ -92,7 +92,7 @@ class GaussianPosterior(_Factorized):
 
     Called with x it returns a `DiagonalNormal` with a ``norm``: that of μ before clipping, or None.
 
-    With ``legacy_logsigma`` the second output is s = log σ, as a program in wide use samples (SPEC 3.1), and in
+    With ``legacy_logsigma`` the second output is s = log σ, as a program in wide use samples, and in
     training the rate to a standard normal prior is that program's, which takes s for log σ². In evaluation mode the
     rate is that of the Gaussian that is sampled from, so that reported bounds are bounds.
     """
@@ -126,10 +126,10 @@ class UniformPosterior(_Factorized):
     r"""q(z|x) = U(m(x) - h(x), m(x) + h(x)) in each dimension; one linear head gives what m and h are made of.
 
     With a ``support`` c, that of a uniform prior, both are squashed so that the interval stays inside (-c, c), and
-    the rate finite (SPEC 3.2): :math:`h = c\,\mathrm{sigmoid}(b)`, :math:`m = (c - h) \tanh(a)`. Without one,
+    the rate finite: :math:`h = c\,\mathrm{sigmoid}(b)`, :math:`m = (c - h) \tanh(a)`. Without one,
     :math:`h = e^b` and m = a. Clipping acts on m, which it only moves towards 0.
 
-    It does not cover the prior: its importance-weighted bound is a bound, but does not reach log p(x) (SPEC 11.3).
+    It does not cover the prior: its importance-weighted bound is a bound, but does not reach log p(x).
 
     Raises:
         ValueError: a support that is not positive.
@@ -209,7 +209,7 @@ class IafPosterior(_Clipped):
 
 
 class PointPosterior(_Clipped):
-    """The plain autoencoder: z = μ(x), optionally squashed into (-1, 1) by tanh (SPEC 2.4)."""
+    """The plain autoencoder: z = μ(x), optionally squashed into (-1, 1) by tanh."""
 
     def __init__(self, network: nn.Module, latent: int, clip: float | None = None, squash: str = "none") -> None:
         super().__init__(network, latent, latent, clip)

@@ -1,4 +1,4 @@
-"""The convolutional networks of μ-VAE (SPEC 5.2, table 4 of the paper) and their relatives for other image sizes."""
+"""The convolutional networks of μ-VAE (Ucar 2019, arXiv:1910.13181, table 4), and their like for other image sizes."""
 
 import itertools
 

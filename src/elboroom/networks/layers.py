@@ -46,6 +46,6 @@ def he_normal_(network: nn.Module) -> None:
 
 
 def normal_(network: nn.Module, std: float) -> None:
-    """Every weight and bias ~ N(0, std²): AEVB, where "N(0, 0.01)" is read as a deviation of 0.01 (SPEC 2.1)."""
+    """Every weight and bias ~ N(0, std²): Kingma & Welling (2014), section 5, with 0.01 as a deviation."""
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=std)

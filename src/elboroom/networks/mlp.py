@@ -1,4 +1,4 @@
-"""Fully connected networks: SPEC 2.4 (AEVB), 3.1 (Dobilas), 5.2 (toy model) are all of this form."""
+"""Fully connected networks, of whose form those of AEVB, of the β-VAE study and of μ-VAE's toy model are."""
 
 import itertools
 import math
@@ -36,7 +36,7 @@ class Decoder(nn.Module):
     """Codes to features; the head turns them into numbers per data dimension.
 
     ``dead_heads`` adds two linear layers from the features to ``latent`` numbers that lead nowhere, as the table of
-    the AEVB reproduction study has them (SPEC 2.4: 790,792 parameters). They get no gradient, hence no weight decay
+    the AEVB reproduction study has them (790,792 parameters). They get no gradient, hence no weight decay
     either, and data-parallel training has to be told of unused parameters.
     """
 

@@ -29,7 +29,7 @@ __all__ = [
     "total_correlation",
 ]
 
-LOWEST_LOG_VAR = -20.0  # a mean log-variance below it: the run has run away (SPEC 5.5)
+LOWEST_LOG_VAR = -20.0  # a mean log-variance below it: the run has run away
 
 # μ-VAE ---------------------------------------------------------------------------------------------------------------
 
@@ -54,7 +54,7 @@ def mu(draw: Draw, *, mean: str = "total", variance: str = "abs", allow_unbounde
 
     .. math:: \frac1B \Big[ \sum_i D_i + \Big| \sum_i \sum_d \mu_{id} \Big| + \sum_i \sum_d |\log \sigma^2_{id}| \Big]
 
-    Ucar (2019), arXiv:1910.13181, final objective, in the reading A6 of SPEC 5.5; ``mean`` and ``variance`` choose
+    Ucar (2019), arXiv:1910.13181, final objective, in the reading A6; ``mean`` and ``variance`` choose
     another (`elboroom.config.objectives.READINGS` names them):
 
     - mean: ``total`` as above; ``per-sample`` :math:`\sum_i |\sum_d \mu|`;
@@ -107,7 +107,7 @@ def mutual_divergence(
               L_{\mathrm{div}} = \frac{1}{M} \sum_{i \ne j} \sum_k \mathrm{softplus}(-\mathrm{KL}_{ijk})
 
     over the M = B(B-1) ordered pairs of a batch, KL between the base Gaussians, :math:`L_{\mathrm{std}}` the unbiased
-    standard deviation of :math:`\sum_k \mathrm{KL}_{ijk}`. Ma et al. (2019), arXiv:1901.01498, eq. (8)-(9); SPEC 6.1.
+    standard deviation of :math:`\sum_k \mathrm{KL}_{ijk}`. Ma et al. (2019), arXiv:1901.01498, eq. (8)-(9).
 
     Args:
         draw: with a Gaussian base; both terms act on the batch.

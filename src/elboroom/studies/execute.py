@@ -101,6 +101,10 @@ def _train(trainer: Trainer, folder: Path) -> None:
         state("diverged", term=error.term, why=error.why, at=error.step, kept=kept)
         error.add_note("No checkpoint was saved before that" if kept is None else f"Checkpoint step-{kept} is kept")
         raise
+    except Exception as error:  # whatever it is, the folder must not say for ever that it is running
+        with contextlib.suppress(OSError):
+            state("failed", error=f"{type(error).__name__}: {error}")
+        raise
     state("done")
 
 

@@ -10,7 +10,7 @@ from elboroom.records import Draw
 
 
 class Classifier(nn.Module):
-    """μ-VAE's classifier (SPEC 5.2, 5.3): an MLP from the code to the class, trained after each step of the model.
+    """μ-VAE's classifier: an MLP from the code to the class, trained after each step of the model (Ucar 2019).
 
     It sees a copy of the code without gradient, so the autoencoder never learns from the labels.
     """
