@@ -318,10 +318,9 @@ def test_a_probe_without_any_row_is_refused():
         knn(Encoded(blurred()), labels=(5000,))
 
 
-def test_notes_are_said_and_missing_labels_skip_the_metric():
-    said = []
-    measure(Encoded(blurred()), [Knn(labels=(5, None), controls=())], said.append)
-    assert any("got 5" in text for text in said)
+def test_notes_are_found_and_missing_labels_skip_the_metric():
+    found, _ = measure(Encoded(blurred()), [Knn(labels=(5, None), controls=())])
+    assert any("got 5" in text for text in found.notes.values())
     subject = Encoded(blurred())
     subject.data = data_of(torch.rand(120, 1, 8, 8))
     _, skipped = measure(subject, [Knn()])

@@ -216,7 +216,12 @@ def allowed(objective: str, posterior: str, likelihood: str = "bernoulli") -> bo
 
 
 PAIRS = [(o, p) for o in kinds(Objective) for p in kinds(Posterior) if allowed(o, p)]
-TRIPLES = [(o, p, like) for o, p in PAIRS for like in kinds(Likelihood) if allowed(o, p, like)]
+TRIPLES = [
+    (o, p, like)
+    for o, p in PAIRS
+    for like in kinds(Likelihood)
+    if allowed(o, p, like) and (p != "iaf" or like == "bernoulli")  # its many weights take seconds for each likelihood
+]
 
 
 @pytest.mark.parametrize(("objective", "posterior", "likelihood"), TRIPLES)
@@ -239,7 +244,10 @@ def test_gradients_of_the_whole_pass_against_finite_differences(objective, poste
     assert torch.autograd.gradcheck(loss, values)
 
 
-@pytest.mark.parametrize(("objective", "posterior"), PAIRS)
+FITTED = [(o, p) for o, p in PAIRS if p != "iaf" or o in ("elbo", "importance-weighted", "free-bits")]  # slow to train
+
+
+@pytest.mark.parametrize(("objective", "posterior"), FITTED)
 def test_one_batch_can_be_overfitted(objective, posterior):
     """8 distinct images of 64 random bits (44.4 nats at first).
 

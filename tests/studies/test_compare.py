@@ -92,7 +92,7 @@ def test_every_kind_of_score_per_example_is_found(four_kept):
     """Also accuracies, and the constant that squared error leaves out: (64 / 2) ln π = 36.6 nats for digits."""
     for run in read(four_kept):
         kept = {s.name for s in run.scores if values_of(s, run) is not None}
-        assert kept == {s.name for s in run.scores} - {"active-units"}
+        assert kept == {s.name for s in run.scores} - {"active-units", "nll/bound/1", "nll/low-share"}
         if run.variant == "squared":
             elbo = next(s for s in run.scores if s.name == "elbo")
             total = -run.examples["distortion"] - run.examples["rate"]

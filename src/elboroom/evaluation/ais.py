@@ -192,7 +192,7 @@ def annealed_by_block(
         ValueError: the posterior is a point.
     """
     random = Randomness(seed, x.device)
-    most = max(1, budget // (2 * row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent))))
+    most = max(1, budget // (2 * row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent), x[:1])))
     block = max(1, min(len(x), most // chains))
     for first in range(begin, len(x), block):
         noise = Noise(random, rows[first : first + block].tolist(), copy, model.encoder.latent)
