@@ -11,7 +11,7 @@ def test_a_verdict_in_words_and_as_json(call, run):
     assert outcome.code == 0, outcome.err
     content = json.loads(Path("verdict.json").read_text())
     first = outcome.out.splitlines()[0]
-    assert first == f"run: {content['verdict']}"
+    assert first == f"run, step-4: {content['verdict']}"
     assert all(f["title"] in outcome.out and f["says"].split()[0] in outcome.out for f in content["findings"])
     (kept,) = run.rglob("doctor.json")
     assert kept.read_bytes() == Path("verdict.json").read_bytes()
@@ -21,7 +21,7 @@ def test_a_verdict_in_words_and_as_json(call, run):
 
 def test_strict_fails_on_an_alarm_alone(call, run):
     """Four steps on 64 images: no code has formed."""
-    assert call("doctor", run).out.startswith("run: collapsed\n")
+    assert call("doctor", run).out.startswith("run, step-4: collapsed\n")
     assert call("doctor", run, "--strict").code == 1
     call("train", "--objective.kind", "reconstruction", "--model.posterior.kind", "point", "--out", "ae",
          "--training.epochs", "3")  # fmt: skip

@@ -74,7 +74,7 @@ def test_intervals_are_those_of_the_values(four_kept):
         found = [load_file(four_kept / "runs" / row.label / f"seed-{s}" / "examples.safetensors") for s in row.seeds]
         rows[row.label] = np.stack([-f["distortion"].astype(float) - f["rate"].astype(float) for f in found])
     assert group.pairs == paired_bootstrap(rows, **QUICK)
-    assert "hierarchical" in group.how
+    assert "seeds are resampled too" in group.how
     best, other = group.rows
     d = group.against_best(other)
     assert (d.first, d.second) == (other.label, best.label)
@@ -109,11 +109,14 @@ def test_a_study_a_run_and_results_give_the_same(four, four_kept):
     assert "one seed: says nothing about training noise" in runs.how
 
 
-def test_seeds_of_one_configuration_are_one_row_and_twice_the_same_run_two(four):
+def test_seeds_of_one_configuration_are_one_row_and_a_copy_of_a_run_is_no_second_seed(four, tmp_path):
     folders = [four / "vae" / "seed-0", four / "vae" / "seed-1", four / "mu" / "seed-0"]
     rows = compare(folders, ["elbo"], **QUICK)[0].groups[0].rows
     assert {r.label: r.seeds for r in rows} == {"vae": ["0", "1"], "mu": ["0"]}
-    again = compare([folders[0], folders[0].parent / ".." / "vae" / "seed-0"], ["elbo"], **QUICK)[0].groups[0]
+    with pytest.raises(InputError, match="1 of 1 models have scores"):  # the same folder by another path
+        compare([folders[0], folders[0].parent / ".." / "vae" / "seed-0"], ["elbo"], **QUICK)
+    shutil.copytree(folders[0], tmp_path / "seed-0")
+    again = compare([folders[0], tmp_path / "seed-0"], ["elbo"], **QUICK)[0].groups[0]
     assert len(again.rows) == 2
     assert (again.pairs[0].value, again.pairs[0].real) == (0, False)
 

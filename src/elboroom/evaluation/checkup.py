@@ -51,7 +51,7 @@ class Checkup:
 
     def lines(self) -> Iterator[str]:
         """For the terminal."""
-        yield f"{self.run}: {self.verdict}"
+        yield f"{self.run}, {self.checkpoint}: {self.verdict}"
         for finding in self.findings:
             yield from _lines(finding)
 
@@ -73,7 +73,7 @@ def keep(run: Run, checkup: Checkup) -> None:
 
 
 def _lines(finding: Finding) -> Iterator[str]:
-    yield f"\n{finding.severity + ': ' if finding.severity != 'healthy' else ''}{finding.title}"
+    yield "" if finding.severity == "healthy" else f"\n{finding.severity}: {finding.title}"
     yield textwrap.fill(finding.says, WIDTH, initial_indent="  ", subsequent_indent="  ")
     figures = "; ".join(f"{name} {value:.3g}" for name, value in finding.figures.items())
     yield textwrap.fill(figures, WIDTH, initial_indent="  ", subsequent_indent="  ")

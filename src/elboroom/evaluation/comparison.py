@@ -3,6 +3,7 @@
 Arrays in, numbers out; usable by hand.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 Array = np.ndarray
 LEVEL = 0.95
@@ -46,7 +48,10 @@ def paired_bootstrap(
     """The difference of every pair of rows, with its percentile interval and Holm's correction over the pairs.
 
     Each resample draws the n examples with replacement, the same ones for all rows (they are paired), and within a row
-    of several seeds also the seeds (hierarchical). Efron & Tibshirani (1993), An Introduction to the Bootstrap,
+    of several seeds also the seeds (hierarchical). Where both rows have several seeds the difference must also pass
+    Welch's t-test on their means: a bootstrap of two or three seeds has no tails (in a simulation without a difference
+    it alone called 19 % of pairs of two seeds real, 14 % of three). The wider interval and the larger p are given.
+    Efron & Tibshirani (1993), An Introduction to the Bootstrap,
     chapters 13 and 16.
 
     Args:
@@ -61,6 +66,7 @@ def paired_bootstrap(
     values = {name: np.mean(row, dtype=np.float64) for name, row in rows.items()}
     with np.errstate(invalid="ignore"):
         found = [_difference(a, b, float(values[a] - values[b]), means[a] - means[b]) for a, b in pairs]
+        found = [_over_few_seeds(d, rows[d.first], rows[d.second]) for d in found]
     adjusted = holm([d.p for d in found])
     return [_adjusted(d, p) for d, p in zip(found, adjusted, strict=True)]
 
@@ -78,6 +84,22 @@ def _difference(first: str, second: str, value: float, drawn: Float[Array, " res
     side = min((drawn <= 0).sum(), (drawn >= 0).sum())
     p = min(1.0, 2 * (int(side) + 1) / (len(drawn) + 1))
     return Difference(first=first, second=second, value=value, low=float(low), high=float(high), p=p)
+
+
+def _over_few_seeds(found: Difference, first: Float[Array, "_ n"], second: Float[Array, "_ n"]) -> Difference:
+    """With the interval and the p of Welch's t-test over seeds where they are wider and larger."""
+    if min(len(first), len(second)) < 2 or not math.isfinite(found.p):
+        return found
+    a, b = (row.mean(axis=1, dtype=np.float64) for row in (first, second))
+    shares = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
+    error = math.sqrt(shares.sum())
+    if error == 0:
+        return found
+    freedom = shares.sum() ** 2 / (shares**2 / [len(a) - 1, len(b) - 1]).sum()
+    reach = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
+    p = 2 * stats.t.sf(abs(found.value) / error, freedom)
+    low, high = min(found.low, found.value - reach), max(found.high, found.value + reach)
+    return dataclasses.replace(found, low=float(low), high=float(high), p=max(found.p, float(p)))
 
 
 def _adjusted(found: Difference, p: float) -> Difference:

@@ -111,7 +111,8 @@ def prescribed(cures: Sequence[Cure], config: Run, folder: Path, steps: int, epo
 def numbers(config: Run, steps: int, epochs: int) -> dict[str, Any]:
     """What stands in braces: half of the steps, five times the epochs, the next seed, twice the radius."""
     clip = config.model.posterior.clip if hasattr(config.model.posterior, "clip") else None
-    return {"half": max(steps // 2, 1), "longer": 5 * max(epochs, 1), "seed": config.seed + 1, "clip": 2 * (clip or 3)}
+    longer = max(5 * max(epochs, 1), config.training.epochs)
+    return {"half": max(steps // 2, 1), "longer": longer, "seed": config.seed + 1, "clip": 2 * (clip or 3)}
 
 
 def admits(cure: Cure, config: Run, folder: Path) -> bool:

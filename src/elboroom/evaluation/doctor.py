@@ -235,7 +235,7 @@ def outside_prior(signals: Signals) -> Iterator[Finding]:
 
 
 def unused_capacity(signals: Signals) -> Iterator[Finding]:
-    """Dimensions that training has pruned, while others carry the code: how an cures.ELBO chooses its size."""
+    """Dimensions that training has pruned, while others carry the code: so an ELBO chooses the size of its code."""
     idle = tuple(sorted({*inactive(signals)} - {*dead(signals)}))
     if not idle or next(collapsed(signals), None):
         return
@@ -296,6 +296,9 @@ def _some(dimensions: tuple[int, ...], signals: Signals) -> tuple[int, ...]:
 def _against_collapse(signals: Signals) -> tuple[Cure, ...]:
     """By the likeliest cause: too few steps, the weight of the rate, a decoder that needs no code."""
     early = (cures.LONGER,) if signals.steps < FEW_STEPS else ()
+    if signals.beta == 0:  # nothing presses on the rate: another start, or a decoder that needs the code
+        plain = (cures.PLAIN_DECODER,) if signals.decoder not in PLAIN else ()
+        return (*early, *plain, cures.RESTART)
     if signals.beta is not None and signals.beta > 1:
         return (*early, cures.smaller_beta(signals.beta), cures.MU, cures.MAE)
     first = (cures.PLAIN_DECODER,) if signals.decoder not in PLAIN else ()

@@ -339,8 +339,9 @@ def histograms(
 def dimensions(subject: Subject, *, bins: int = BINS) -> Found:
     """How the sampled codes are distributed in each dimension, beside a standard normal.
 
-    Three scores, each a mean over dimensions: of the absolute mean, of the standard deviation, and of the Kolmogorov-Smirnov
-    distance from N(0, 1). A mean over dimensions hides which of them are far: all statistics and a histogram of every
+    Three scores, each a mean over dimensions: of the absolute mean, of the standard deviation, and of the
+    Kolmogorov-Smirnov distance from N(0, 1). A mean over dimensions hides which of them are far: all statistics and a
+    histogram of every
     dimension are in the file ``dimensions``, with the rate (where it has a closed form) and the variance of the
     posterior mean.
     """

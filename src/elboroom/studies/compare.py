@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 
+from elboroom.config import run_from
 from elboroom.errors import InputError, unknown
 from elboroom.evaluation.comparison import Difference, paired_bootstrap
 from elboroom.scores import Protocol, Score
@@ -20,6 +21,8 @@ FIRST = ("elbo", "nll", "bound/grey-bce", "bound/importance", "rate", "distortio
 INSTEAD = {"elbo": "bound/grey-bce", "nll": "bound/importance"}
 """What a run without a score has in its place."""
 RESAMPLES = 10_000
+FEW = 10
+"""Effective samples under which a likelihood is called loose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,10 @@ class Row:
     scores: list[Score]
     values: np.ndarray | None = None
     """Values per example [seeds, n], where all runs keep them."""
+    doubt: str = ""
+    """Why its value is not what its name says."""
+    trained: str = ""
+    """What was trained, where it was something else than a bound; empty for a bound."""
     rank: int | None = None
     """From 1; None where nothing is ranked."""
 
@@ -49,10 +56,10 @@ class Row:
 
     @property
     def about(self) -> str:
-        """What was trained, where it was something else than a bound with the whole rate."""
+        """What was trained, where it was something else than a bound with the whole rate; and what to doubt."""
         held = self.scores[0].protocol
         beta = "" if held.beta is None else f"effective β {held.beta:g}"
-        return ", ".join(filter(None, [held.trained if held.trained != "bound" else "", beta]))
+        return ", ".join(filter(None, [self.trained, beta, self.doubt]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +116,7 @@ def compare(
     Raises:
         InputError: a folder that holds no runs, fewer than two models with scores, a score that none has.
     """
-    rows = labelled([read(Path(f)) for f in folders])
+    rows = labelled([read(f) for f in {Path(f).resolve(): Path(f) for f in folders}.values()])  # each folder once
     scored = {label: [r for r in runs if r.scores] for label, runs in rows.items()}
     if sum(map(bool, scored.values())) < 2:
         raise InputError(
@@ -218,7 +225,36 @@ def _row(label: str, found: list[tuple[Kept, Score]]) -> Row:
         seeds=[str(run.seed) for run, _ in found],
         scores=[score for _, score in found],
         values=None if any(v is None for v in values) else np.stack(values),
+        doubt=_doubt(found),
+        trained=", ".join(dict.fromkeys(filter(None, (_trained(run, score) for run, score in found)))),
     )
+
+
+def _doubt(found: list[tuple[Kept, Score]]) -> str:
+    """Where an importance-sampled likelihood rests on a handful of samples, it is a loose bound."""
+    counts = [
+        s.value
+        for run, score in found
+        for s in run.scores
+        if score.name == "nll"
+        and s.name == "nll/effective-samples"
+        and s.protocol.comparable() == score.protocol.comparable()
+    ]
+    if not counts or fmean(counts) >= FEW:
+        return ""
+    return f"not converged: {fmean(counts):.1f} effective samples of {found[0][1].protocol.samples:,}, an upper bound"
+
+
+def _trained(run: Kept, score: Score) -> str:
+    """What was trained, from the protocol, or from the configuration where an older file does not say it."""
+    told = score.protocol.trained
+    if told:
+        return "" if told == "bound" else told
+    try:
+        objective = run_from({k: v for k, v in run.config.items() if k != "format"}).objective
+    except (InputError, TypeError):
+        return "objective not recorded"
+    return "" if objective.is_bound else f"no bound ({objective.kind})"
 
 
 def ranked(rows: list[Row], better: str) -> list[Row]:
@@ -242,7 +278,9 @@ def _how(rows: list[Row], with_values: list[Row], pairs: int, resamples: int, se
         f"seed {seed}), 95 % intervals; real: with Holm's correction over {pairs} pair{'s' * (pairs > 1)}"
     ]
     if several:
-        lines.append("seeds are resampled too, in each row apart (hierarchical; few seeds make it rough)")
+        lines.append(
+            "seeds are resampled too, in each row apart, and where both rows have several a t-test over them agrees"
+        )
     if len(several) < len(with_values):
         whose = "" if not several else f" ({', '.join(r.label for r in with_values if len(r.seeds) == 1)})"
         lines.append(f"one seed{whose}: says nothing about training noise")

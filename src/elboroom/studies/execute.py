@@ -145,6 +145,11 @@ def extend(folder: Path, config: RunConfig, options: list[str]) -> RunConfig:
             f"{folder}: what is trained already depends on these options. Only training's {', '.join(EXTENDABLE)} can "
             "change when a run goes on; train another run for the rest."
         )
+    if changed.training.epochs < config.training.epochs:
+        raise InputError(
+            f"{folder}: a run of {config.training.epochs} epochs gets no shorter, and {changed.training.epochs} are "
+            "asked for. Stop it when you like (Ctrl-C), or train another run."
+        )
     lengthen(folder, changed)
     return changed
 

@@ -230,4 +230,6 @@ def wrong(score: Score, found: Values) -> dict[str, tuple[float, float]]:
 
 def near(a: float, b: float, tolerance: float) -> bool:
     """Equal to a tolerance; a NaN equals a NaN, and an infinity itself."""
-    return a == b or (math.isnan(a) and math.isnan(b)) or abs(a - b) <= tolerance
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return a == b or (math.isnan(a) and math.isnan(b))
+    return abs(a - b) <= tolerance

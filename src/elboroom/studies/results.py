@@ -36,17 +36,43 @@ def collect(study: Path, out: Path, page: Path, command: str) -> dict[str, Any]:
         sha256 of every other file, and of the ledger itself (`elboroom verify` reads them).
     """
     content = _read(study)
-    if out.exists() and not (out / "ledger.json").exists() and any(out.iterdir()):
-        raise InputError(f"{out}: holds something else than results. Choose another folder (--out).")
+    _check_out(out, content["name"])
     aside = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         ledger = _gather(study, aside, page, command, content)
-        shutil.rmtree(out, ignore_errors=True)
-        aside.rename(out)
+        _swap(aside, out)
     finally:  # whatever went wrong, the older version stands
         shutil.rmtree(aside, ignore_errors=True)
     return ledger
+
+
+def _check_out(out: Path, study: str) -> None:
+    """InputError where the folder holds something else than an older version of the same study's results."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        held = json.loads((out / "ledger.json").read_text(encoding="utf-8"))["study"]
+    except (OSError, ValueError, KeyError, TypeError):
+        held = None
+    if held != study:
+        what = f"the results of the study '{held}'" if held else "something else than results"
+        raise InputError(f"{out}: holds {what}. Choose another folder (--out).")
+
+
+def _swap(new: Path, out: Path) -> None:
+    """Put a folder in the place of an older one, which comes back where that fails."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    try:
+        new.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _gather(study: Path, out: Path, page: Path, command: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +163,7 @@ def circumstances(run: Path) -> dict[str, Any]:
     if (run / "environment.json").exists():
         environment = json.loads((run / "environment.json").read_text())
         result |= {
-            k: environment[k] for k in ("commit", "machine", "device", "threads", "precision", "versions", "data")
+            k: environment.get(k) for k in ("commit", "machine", "device", "threads", "precision", "versions", "data")
         }
     if sessions := runs.read_sessions(run):
         result["commits"] = list(dict.fromkeys(s["commit"] for s in sessions))

@@ -79,7 +79,13 @@ def _collect(result: Verified, folder: Path, found: Iterable[Finding]) -> None:
     try:
         result.findings.extend(found)
     except InputError as error:
-        result.findings.append(Finding(folder.name, str(error)))
+        finding = Finding(folder.name, str(error))
+    except (OSError, KeyError, TypeError, ValueError) as error:  # a file that is JSON, and not what it should be
+        finding = Finding(folder.name, f"a file does not hold what it should ({type(error).__name__}: {error})")
+    else:
+        return
+    if finding not in result.findings:
+        result.findings.append(finding)
 
 
 # A run ---------------------------------------------------------------------------------------------------------------
