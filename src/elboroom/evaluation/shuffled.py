@@ -18,9 +18,10 @@ def shuffled_codes(subject: Subject, *, images: int = 2000) -> Found:
     images, so none stays at home.
     """
     count = min(images, subject.seen.count)
-    chosen = subject.permutation(subject.seen.count, "shuffled codes")[:count].to(subject.seen.examples.rows.device)
-    z = subject.codes().z[chosen]
-    x = subject.seen.examples.fixed(chosen).x
+    chosen = subject.permutation(subject.seen.count, "shuffled codes")[:count]
+    device = subject.seen.examples.rows.device
+    z = subject.code("z")[chosen].to(device)
+    x = subject.seen.examples.fixed(chosen.to(device)).x
     worse = log_px(subject.model, x, z) - log_px(subject.model, x, z.roll(1, 0))
     held = subject.protocol(estimator=f"codes of {count} images rolled by one", code="z", samples=1)
     return Found([mean_score("shuffled-codes", worse, "nats", "higher", held)])

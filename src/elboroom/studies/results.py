@@ -135,6 +135,8 @@ def _keep(study: Path, out: Path, run: dict[str, Any], weights: bool) -> dict[st
     if run["status"] == "done":
         opened = runs.load(source, trust=True)
         _keep_examples(opened, target)
+        if (opened.evaluation / "notes.json").exists():  # what is to be doubted of these numbers
+            shutil.copyfile(opened.evaluation / "notes.json", target / "notes.json")
         row |= {"checkpoint": opened.checkpoint_hash, "weights": weights and _keep_weights(opened, target)}
     if (target / "scores.json").exists():
         row |= {"scores": brief(target / "scores.json")}
