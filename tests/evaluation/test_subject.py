@@ -72,6 +72,15 @@ def test_codes_are_kept_and_those_of_other_weights_are_not_taken(tmp_path):
     assert kept._kept_codes("test").mean.equal(first.mean)
 
 
+def test_kept_codes_come_back_where_fresh_ones_would_lie(tmp_path, monkeypatch):
+    """On the device of the examples, not of the file."""
+    moved = []
+    subject(tmp_path).codes()
+    monkeypatch.setattr("elboroom.evaluation.codes.Codes.to", lambda codes, device: moved.append(device) or codes)
+    subject(tmp_path).codes()
+    assert moved == [torch.device("cpu")]
+
+
 def test_torn_codes_are_computed_anew(tmp_path):
     first = subject(tmp_path).codes()
     path = tmp_path / "evaluation" / "step-1" / "codes-test.safetensors"

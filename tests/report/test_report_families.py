@@ -80,3 +80,23 @@ def test_the_page_shows_them(tmp_path):
     html = report([folder]).read_text(encoding="utf-8")
     assert re.search(r"<caption>nearest neighbours</caption>", html)
     assert "code: z" in html
+
+
+def test_other_binarizations_and_controls_of_theirs_stand_apart(two):
+    """The pixels of grey images are not those of binarized ones, though their rows have one hash."""
+    grey = entry("grey", [probe(97.0, code="control: pixels", binarization="none"), probe(95.0, binarization="none")])
+    binary = entry("binary", [probe(90.0, code="control: pixels"), probe(91.0)])
+    tables = [table for _, table in families.families([binary, grey], ["probe/knn"])]
+    assert [[c.text for line in t.lines for c in line.cells[:-1]] for t in tables] == [
+        ["91.00", "90.00"],
+        ["95.00", "97.00"],
+    ]
+
+
+def test_thousands_are_one_number_and_a_nan_hides_no_winner():
+    words = "L-BFGS in {} iterations at most; ± deviation"
+    runs = [entry(n, [probe(v, estimator=words.format(i)) for i in ("1,000", "2,000")]) for n, v in
+            (("a", 80.0), ("b", float("nan")), ("c", 85.0))]  # fmt: skip
+    table = families.families(runs, ["probe/knn"])[0][1]
+    assert "L-BFGS in 2,000 iterations at most" in table.columns[1].title
+    assert [line.label for line in table.lines if line.cells[0].best] == ["c"]

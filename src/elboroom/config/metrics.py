@@ -20,7 +20,7 @@ class ShuffledCodes:
     """How much worse the reconstruction gets when codes are permuted between images: 0 where the decoder ignores z."""
 
     kind: Literal["shuffled-codes"] = "shuffled-codes"
-    images: Positive = 2000
+    images: Annotated[int, pydantic.Field(ge=2)] = 2000
     """Test images, the first ones of a fixed permutation."""
 
     builds: ClassVar[str] = "elboroom.evaluation.shuffled:shuffled_codes"

@@ -23,6 +23,10 @@ class Codes:
     labels: Integer[Tensor, " n"] | None
     rows: Integer[Tensor, " n"]
 
+    def to(self, device: torch.device | str) -> "Codes":
+        """The same on a device."""
+        return Codes(**{name: None if value is None else value.to(device) for name, value in vars(self).items()})
+
     def tensors(self) -> dict[str, Tensor]:
         """By name, without what there is not."""
         return {k: v for k, v in vars(self).items() if v is not None}

@@ -382,7 +382,8 @@ def _dci(asked: _Question) -> Answer:
         "dci-completeness": completeness_of(table),
         "dci-informativeness": float(accuracy.mean()),
     }
-    how = f"random forests of {asked.trees} trees, learned from {len(asked.train.code):,}; informativeness: accuracy"
+    learned = f"learned from three quarters of {len(asked.train.code):,}, depth by the rest"
+    how = f"random forests of {asked.trees} trees, {learned}; informativeness: accuracy"
     return found, how, {"importance": table}
 
 

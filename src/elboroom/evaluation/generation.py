@@ -157,7 +157,7 @@ def confidence(subject: Subject, *, images: int = 10_000, density: str = "prior"
     for name, (code, z) in codes.items():
         share = _sureness(judge, decoded(model, z)) / baseline.mean()
         how = dataclasses.replace(held, code=code, estimator=f"{held.estimator}, over that of test images")
-        scores.append(mean_score(f"confidence/{name}", share, "ratio", "higher", how))
+        scores.append(mean_score(f"confidence/{name}", share, "ratio", "", how))
     return Found(scores)
 
 

@@ -168,7 +168,7 @@ class Subject:
         seen = view(self.data, split)
         path = self.run.evaluation / f"codes-{split}.safetensors"
         if self.keep and (found := _read_codes(path, self._codes_key(seen))) is not None:
-            return found
+            return found.to(seen.examples.rows.device)  # where fresh ones would lie
         found = codes(self.model, seen)
         if self.keep:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,11 @@ A probe, say, reads the mean and the sampled code, of 100 labels and of all, raw
 (principal components, pixels, noise), which belong to the data and stand in rows of their own.
 """
 
+import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from elboroom.report.tables import (
     MISSING,
@@ -58,11 +61,11 @@ def families(entries: Iterable[Entry], names: Iterable[str]) -> list[tuple[str, 
 
 def _by_data(entries: list[Entry], name: str) -> list[list[tuple[Entry, Score]]]:
     """The scores of a name, apart where they are of other examples."""
-    groups: dict[tuple[str, ...], list[tuple[Entry, Score]]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[Entry, Score]]] = {}
     for entry in entries:
         for score in (s for s in entry.scores if s.name == name):
             p = score.protocol
-            groups.setdefault((p.data, p.split, p.rows), []).append((entry, score))
+            groups.setdefault((p.data, p.split, p.rows, p.binarization, p.copies), []).append((entry, score))
     return list(groups.values())
 
 
@@ -93,7 +96,7 @@ def _rows(scored: list[tuple[Entry, Score]]) -> list[Row]:
 
 def _shared(estimators: Iterable[str]) -> dict[str, list[str]]:
     """The parts of each estimator's words."""
-    return {text: [part.strip() for part in text.replace(";", ",").split(",")] for text in estimators}
+    return {text: re.split(r"[;,]\s+", text) for text in estimators}
 
 
 def _common(shared: dict[str, list[str]]) -> str:
@@ -117,7 +120,9 @@ def _best(rows: list[Row], way: Way, better: str) -> set[int]:
     for i, row in enumerate(rows):
         if better and not row.control and way in row.cells:
             held = row.cells[way][0].protocol.comparable()
-            classes.setdefault(held, {})[i] = mean_and_error(row.cells[way])[0]
+            value = mean_and_error(row.cells[way])[0]
+            if math.isfinite(value):
+                classes.setdefault(held, {})[i] = value
     pick = min if better == "lower" else max
     return {i for c in classes.values() if len(c) > 1 for i, v in c.items() if v == pick(c.values())}
 
