@@ -18,8 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from oracles.configurations import classes
-from PIL import Image
-from sklearn.datasets import load_digits
+from oracles.small_data import write_images
 
 from elboroom import InputError, cli
 from elboroom.config import catalogue, run_from
@@ -72,11 +71,7 @@ def written_files(page: Path) -> Iterator[tuple[str, str]]:
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of someone who follows the documentation, with some images, and the first run of Getting started."""
     place = tmp_path_factory.mktemp("reader")
-    digits = load_digits()
-    for i, (image, label) in enumerate(zip(digits.images[:60], digits.target[:60], strict=True)):
-        path = place / "my-images" / f"class-{label}" / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((image * 255 / 16).astype("uint8")).save(path)
+    write_images(place)
     with contextlib.chdir(place):
         run_commands("elboroom train --out runs/first\n")
     return place

@@ -8,8 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from sklearn.datasets import load_digits
+from oracles.small_data import write_images
 
 from elboroom import InputError, cli
 
@@ -33,11 +32,7 @@ def quick(command: list[str]) -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A newcomer's folder, with 60 images of their own in folders named after their class."""
     place = tmp_path_factory.mktemp("newcomer")
-    digits = load_digits()
-    for i, (image, label) in enumerate(zip(digits.images[:60], digits.target[:60], strict=True)):
-        path = place / "my-images" / f"class-{label}" / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((image * 255 / 16).astype("uint8")).save(path)
+    write_images(place)
     return place
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import torch
+from PIL import Image
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from elboroom.config import Run as RunConfig
@@ -38,3 +40,12 @@ def run_of(config: RunConfig, model: VAE, shape: tuple[int, ...], companion: obj
     run.__dict__.update(folder=Path("RUN"), config=config, device=torch.device("cpu"), step=1)
     run.__dict__.update(model=model, shape=shape, companion=companion, weights="raw", checkpoint_hash="abc")
     return run
+
+
+def write_images(place: Path, count: int = 60) -> None:
+    """Real digits as images of one's own, in folders named after their class: my-images/class-3/17.png."""
+    digits = load_digits()
+    for i, (image, label) in enumerate(zip(digits.images[:count], digits.target[:count], strict=True)):
+        path = place / "my-images" / f"class-{label}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 255 / 16).astype("uint8")).save(path)

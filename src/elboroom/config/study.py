@@ -88,3 +88,9 @@ class Study:
             for key in set(change) - set(SCALED):
                 raise unknown(f"key of scale '{name}'", key, SCALED)
         return self
+
+
+def label_of(variant: str, axes: dict[str, Any]) -> str:
+    """The name of a row: the variant and the values of its axes other than the seed."""
+    values = [str(v) if k.endswith("name") else f"{k} = {v}" for k, v in axes.items() if k != "seed"]
+    return " · ".join([variant, *values])

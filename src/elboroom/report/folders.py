@@ -18,6 +18,7 @@ from elboroom import scores
 from elboroom.config import Run, load_run
 from elboroom.config.files import read_mapping
 from elboroom.config.run import to_dict
+from elboroom.config.study import label_of
 from elboroom.errors import InputError
 from elboroom.scores import Score
 
@@ -51,8 +52,7 @@ class RunFolder:
     @property
     def label(self) -> str:
         """The variant and the values of its axes other than the seed: a row of the table."""
-        values = [str(v) if k.endswith("name") else f"{k} = {v}" for k, v in self.axes.items() if k != "seed"]
-        return self.prefix + " · ".join([self.variant, *values])
+        return self.prefix + label_of(self.variant, self.axes)
 
     @property
     def data(self) -> str:

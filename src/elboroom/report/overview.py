@@ -43,7 +43,8 @@ def overview(models: Sequence[Glance]) -> Figure:
     return figure
 
 
-def _bare(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
+    """A pale frame and no ticks."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -51,7 +52,7 @@ def _bare(axes: Axes) -> None:
 
 
 def _codes(axes: Axes, model: Glance) -> None:
-    _bare(axes)
+    bare(axes)
     if model.codes is None:
         axes.text(0.5, 0.5, "no codes", transform=axes.transAxes, ha="center", color=SOFT, fontsize=8)
         return
@@ -86,7 +87,7 @@ def tiled(images: np.ndarray, across: int) -> np.ndarray:
 
 
 def _show(axes: Axes, sheet: np.ndarray | None) -> None:
-    _bare(axes)
+    bare(axes)
     if sheet is None:
         axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color=SOFT, fontsize=8)
     else:

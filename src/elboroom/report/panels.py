@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from elboroom.report import figures
 from elboroom.report.figures import COLOURS, DPI, INK, OKABE_ITO, SOFT, TOL
 from elboroom.report.folders import RunFolder, by_label
-from elboroom.report.overview import tiled
+from elboroom.report.overview import bare, tiled
 
 WIDEST = 1500
 """Device pixels that a figure of images fills at most, where one pixel per pixel allows it."""
@@ -72,7 +72,7 @@ def _labels(entry: dict[str, Any], run: RunFolder) -> np.ndarray | None:
 
 
 def _scatter(axes: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
-    _bare(axes)
+    bare(axes)
     colours = COLOURS[0] if labels is None else [TOL[int(v) % len(TOL)] for v in labels]
     order = np.random.default_rng(0).permutation(len(points))  # else the last class lies on top of all
     shade = colours if labels is None else [colours[i] for i in order]
@@ -172,13 +172,6 @@ def _grid(count: int, columns: int, each: tuple[float, float]) -> tuple[Figure, 
     for place in axes[count:]:
         place.set_axis_off()
     return made, axes
-
-
-def _bare(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color("#dddddd")
 
 
 KINDS: dict[str, Callable[[dict[str, Any], Sequence[RunFolder]], Figure | None]] = {

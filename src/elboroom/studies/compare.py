@@ -13,6 +13,7 @@ import numpy as np
 from elboroom.config import run_from
 from elboroom.errors import InputError, unknown
 from elboroom.evaluation.comparison import Difference, paired_bootstrap
+from elboroom.evaluation.likelihood import FEW
 from elboroom.scores import Protocol, Score
 from elboroom.studies.kept import CURE, Kept, read, values_of
 
@@ -21,8 +22,6 @@ FIRST = ("elbo", "nll", "bound/grey-bce", "bound/importance", "rate", "distortio
 INSTEAD = {"elbo": "bound/grey-bce", "nll": "bound/importance"}
 """What a run without a score has in its place."""
 RESAMPLES = 10_000
-FEW = 10
-"""Effective samples under which a likelihood is called loose."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from elboroom import scores as score_files
 from elboroom.config.files import parse_yaml
+from elboroom.config.study import label_of
 from elboroom.errors import InputError
 from elboroom.scores import Score
 
@@ -43,8 +44,7 @@ class Kept:
     @property
     def label(self) -> str:
         """The variant and the values of its axes other than the seed."""
-        values = [str(v) if k.endswith("name") else f"{k} = {v}" for k, v in self.axes.items() if k != "seed"]
-        return " · ".join([self.variant, *values])
+        return label_of(self.variant, self.axes)
 
     @cached_property
     def config(self) -> dict[str, Any]:
