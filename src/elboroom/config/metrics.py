@@ -41,6 +41,8 @@ class Pictures:
     """Draws of each."""
     centre: float = 0.0
     """Mean of these draws in every dimension."""
+    repeats: Annotated[int, pydantic.Field(ge=0)] = 0
+    """The first test image, and so many reconstructions of it from sampled z."""
 
     builds: ClassVar[str] = "elboroom.evaluation.samples:more_pictures"
 

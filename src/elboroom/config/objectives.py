@@ -65,6 +65,9 @@ class Elbo(_Warmed):
     kind: Literal["elbo"] = "elbo"
     beta: NonNegativeFloat = 1.0
     """Weight of the rate; a lower bound on log p(x) only from 1 upwards."""
+    reconstruction_weight: PositiveFloat = 1.0
+    """Weight of the distortion. Programs that sum it over a batch of 16 while they average the rate have 16 here; what
+    is found depends on beta / reconstruction_weight, and only 1 is a bound."""
     warmup: Warmup | None = None
     """How the weight moves at the start; validation always sees its full value."""
     samples: Positive = 1
@@ -76,12 +79,12 @@ class Elbo(_Warmed):
     @property
     def is_bound(self) -> bool:
         """Whether the objective bounds log p(x) from below."""
-        return self.beta >= 1
+        return self.beta >= 1 and self.reconstruction_weight == 1
 
     @property
     def effective_beta(self) -> float | None:
-        """Weight of the rate; None where the objective has no such weight."""
-        return self.beta
+        """Weight of the rate for a distortion of weight 1; None where the objective has no such weight."""
+        return self.beta / self.reconstruction_weight
 
 
 @settings

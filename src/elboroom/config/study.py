@@ -31,6 +31,8 @@ class Metrics:
     nll: Nll | None = dataclasses.field(default_factory=Nll)
     also: Annotated[tuple[metrics.Metric, ...], BeforeValidator(metrics.expanded)] = ()
     """Metrics beyond the bounds: `standard`, `full`, or a list of names and mappings."""
+    along: Annotated[tuple[metrics.Metric, ...], BeforeValidator(metrics.expanded)] = ()
+    """Metrics of every kept epoch (``training.keep_epochs``) and of the last, for figures over the training."""
 
 
 @settings
@@ -39,18 +41,27 @@ class Figure:
 
     name: Name
     """Of the file, and of its place in the page."""
-    kind: Literal["curves", "codes", "histograms", "images", "reconstructions"]
+    kind: Literal["curves", "codes", "histograms", "images", "reconstructions", "posterior", "tradeoff", "diagram"]
     caption: str = ""
     where: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Which runs, by ``variant`` and axes; a list admits each of its values, in its order. The first seed is shown."""
     columns: Positive = 2
     """Panels side by side."""
     panels: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Of curves: quantity in metrics.jsonl -> title."""
+    """Of curves: quantity in metrics.jsonl, or score measured along the training -> title. Of a tradeoff: score ->
+    title. Where several codes were scored: ``fd (prior)``."""
+    across: str = "rate"
+    """Of a tradeoff: the score on the horizontal axis."""
     pick: str = "codes-test/z"
-    """Which array: evaluation file and name."""
+    """Which array: evaluation file and name. Of a diagram: graphical-model or reparameterization."""
     picks: dict[str, str] = dataclasses.field(default_factory=dict)
     """Variant -> its own array."""
+    epochs: tuple[Positive, ...] = ()
+    """Of codes, histograms and images: a panel of each run for each of these kept epochs, in place of its last."""
+    by_epoch: bool = True
+    """Whether the panels of one epoch stand together, or those of one run."""
+    against: Literal["epochs", "samples"] = "epochs"
+    """The axis of curves: epochs, or training examples seen, on a logarithmic scale."""
 
 
 @settings

@@ -42,6 +42,7 @@ def evaluate(
     images: int | None = None,
     metrics: Sequence[Any] = (),
     other: DataConfig | None = None,
+    headline: bool = True,
     cache: Path | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     say: Callable[[str], None] = lambda text: None,
@@ -55,12 +56,13 @@ def evaluate(
         metrics: further metrics, as `elboroom.config.metrics` lists them. One that this run cannot have (no labels, no
             density) is skipped with its reason, and the others go on.
         other: evaluate on other data than it was trained on (said in the protocol; no companion, no pictures kept).
+        headline: whether these scores are those of the run; a checkpoint on the way has its own folder only.
         cache: a folder in which what depends on the data alone is kept (controls, classifiers).
         progress: told (what, done, total). It may raise (`elboroom.errors.Stopped`): the next call goes on from there.
         say: told why a metric is skipped, and what is to be doubted of a number.
 
     Returns:
-        The new scores, which were also merged into the run's scores.json.
+        The new scores, which were also merged into the run's scores.json, if they are its headline.
     """
     data = run.data if other is None else _compatible(run, other)
     seen = view(data)
@@ -88,7 +90,9 @@ def evaluate(
         if note is not None:
             say(f"{name}: {note}")
     with room(run.evaluation, "evaluate again"):
-        _write(run, seen, scores, examples | found.examples, encoded, keep=other is None)
+        everything = _write(run, seen, scores, examples | found.examples, encoded, keep=other is None)
+        if headline:
+            replace_text(run.folder / "scores.json", score_files.dump(everything))
         if other is None:
             _write_arrays(run.evaluation, found, skipped)
             _write_notes(run, notes)
@@ -127,7 +131,8 @@ def measure(
             continue
         together.scores.extend(found.scores)
         together.examples.update(found.examples)
-        together.arrays.update(found.arrays)
+        for file, arrays in found.arrays.items():  # two metrics may write into one file
+            together.arrays[file] = together.arrays.get(file, {}) | arrays
         together.notes.update(found.notes)
     return together, skipped
 
@@ -153,7 +158,10 @@ def _compatible(run: Run, other: DataConfig) -> object:
     return data
 
 
-def _write(run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor], encoded: object, keep: bool) -> None:
+def _write(
+    run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor], encoded: object, keep: bool
+) -> list[Score]:
+    """Values per example, pictures, scores into the folder of the checkpoint; all scores of its weights."""
     folder = run.evaluation
     folder.mkdir(parents=True, exist_ok=True)
     if keep:
@@ -164,8 +172,7 @@ def _write(run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor
     if keep and len(run.shape) == 3:
         clipped = run.model.encoder.radius is not None
         replace_bytes(folder / "pictures.safetensors", pack(pictures(run.model, seen, encoded, clipped)))
-    everything = _merge_into(folder / "scores.json", scores, run.checkpoint_hash)  # last: they say that all is there
-    replace_text(run.folder / "scores.json", score_files.dump(everything))
+    return _merge_into(folder / "scores.json", scores, run.checkpoint_hash)  # last: they say that all is there
 
 
 def _write_arrays(folder: Path, found: Found, skipped: dict[str, str]) -> None:

@@ -95,11 +95,13 @@ def more_pictures(
     sigmas: tuple[float, ...] = (),
     count: int = 100,
     centre: float = 0.0,
+    repeats: int = 0,
 ) -> Found:
     """Traversals over [-r, r] and decoded draws from N(centre, σ²I), as uint8 in the file ``more-pictures``.
 
     Named ``traversals-<r>`` [latent, steps, C, H, W] and ``samples-<σ>`` [count, C, H, W]; with a centre,
-    ``samples-<centre>-<σ>``. The draws share their noise, so that spreads can be compared image by image.
+    ``samples-<centre>-<σ>``. The draws share their noise, so that spreads can be compared image by image. ``repeats``
+    [1 + repeats, C, H, W] is the first test image and decodings of as many samples of its posterior.
 
     Raises:
         InputError: the data are no images.
@@ -115,4 +117,14 @@ def more_pictures(
     for sigma in sigmas:
         name = f"samples-{sigma:g}" if centre == 0 else f"samples-{centre:g}-{sigma:g}"
         made[name] = to_bytes(model.decoder(centre + sigma * noise).mean)
+    if repeats:
+        made["repeats"] = to_bytes(repeated(model, subject.seen, repeats))
     return Found(arrays={"more-pictures": made})
+
+
+def repeated(model: VAE, seen: View, repeats: int) -> Float[Tensor, "n *event"]:
+    """The first example, then means of p(x|z) for as many z ~ q(z|x)."""
+    x = seen.examples.fixed(torch.zeros(1, dtype=torch.long, device=seen.examples.rows.device)).x
+    noise = model.noise(Randomness(0, x.device)("repeats"), repeats, 1)
+    z, _ = model.encoder(x).rsample_with_log_prob(noise)
+    return torch.cat([x, model.decoder(z[:, 0]).mean])

@@ -29,16 +29,17 @@ def rate(draw: Draw) -> Float[Tensor, " batch"]:
     return (draw.log_qz - draw.log_pz).mean(0)
 
 
-def elbo(draw: Draw, *, beta: float = 1.0, warmup: Warmup | None = None) -> Terms:
-    r"""Evidence lower bound, with the rate weighted by ``beta``.
+def elbo(draw: Draw, *, beta: float = 1.0, reconstruction_weight: float = 1.0, warmup: Warmup | None = None) -> Terms:
+    r"""Evidence lower bound, with the rate weighted by ``beta`` and, where asked, the distortion by w.
 
-    .. math:: \mathcal L(x) = \mathbb E_{q(z|x)}[\log p(x|z)] - \beta\,\mathrm{KL}(q(z|x) \| p(z))
+    .. math:: \mathcal L(x) = w\,\mathbb E_{q(z|x)}[\log p(x|z)] - \beta\,\mathrm{KL}(q(z|x) \| p(z))
 
     Kingma & Welling (2014), arXiv:1312.6114, eq. (3); beta: Higgins et al. (2017), eq. (4).
 
     Args:
         draw: k samples per example; log-densities of shape [k, batch].
         beta: weight of the rate; a lower bound on log p(x) only for ``beta >= 1``.
+        reconstruction_weight: w, of the distortion; a lower bound only at 1.
         warmup: factor of beta at ``draw.step``, such as `elboroom.objectives.schedules.linear`; by default 1.
 
     Returns:
@@ -48,7 +49,8 @@ def elbo(draw: Draw, *, beta: float = 1.0, warmup: Warmup | None = None) -> Term
         ValueError: the posterior is a point, which has no rate.
     """
     weight = beta * (warmup or constant)(draw.step)
-    return Terms({"distortion": -draw.log_px.mean(0), "rate": rate(draw)}, weights={"rate": weight})
+    weights = {"distortion": reconstruction_weight, "rate": weight}
+    return Terms({"distortion": -draw.log_px.mean(0), "rate": rate(draw)}, weights=weights)
 
 
 def reconstruction(draw: Draw) -> Terms:

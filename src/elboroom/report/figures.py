@@ -64,7 +64,8 @@ def save(figure: Figure, path: Path) -> Path:
 # ---- charts -------------------------------------------------------------------------------------------------------
 
 
-def _plain(axes: Axes, grid: bool = True) -> None:
+def plain(axes: Axes, grid: bool = True) -> None:
+    """Two thin spines, small ticks, a pale grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(SOFT)
     axes.tick_params(labelsize=7.5, color=SOFT, labelcolor=INK, length=3)
@@ -73,25 +74,34 @@ def _plain(axes: Axes, grid: bool = True) -> None:
         axes.set_axisbelow(True)
 
 
-def curves(histories: Mapping[str, Sequence[History]], panels: Mapping[str, str] = PANELS, columns: int = 3) -> Figure:
+def curves(
+    histories: Mapping[str, Sequence[History]],
+    panels: Mapping[str, str] = PANELS,
+    columns: int = 3,
+    against: str = "epochs",
+) -> Figure:
     """Training curves: a panel for each quantity, a colour for each variant.
 
     Args:
         histories: variant -> for each seed the rows of its ``metrics.jsonl``.
         panels: name of a quantity -> title; those that no row has are left out.
+        columns: panels side by side.
+        against: ``epochs``, or ``samples``: the rows' own count of examples seen, on a logarithmic axis.
 
     Returns:
         Training thin and dashed, validation (or test) solid; several seeds as faint lines with their mean.
     """
     names = [
-        n for n in panels if any(_points(h, n, s)[0].size for r in histories.values() for h in r for s in (False, True))
+        n
+        for n in panels
+        if any(_points(h, n, s, against)[0].size for r in histories.values() for h in r for s in (False, True))
     ]
     across = min(columns, max(1, len(names)))
     down = max(1, math.ceil(len(names) / across))
     figure = Figure(figsize=(3.4 * across, 2.45 * down + 0.5), dpi=DPI, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).flat
     for axes, name in zip(grid, names, strict=False):
-        _panel(axes, name, panels[name], histories)
+        _panel(axes, name, panels[name], histories, against)
     for axes in list(grid)[len(names) :]:
         axes.set_axis_off()
     for axes in figure.axes[len(names) :]:
@@ -100,17 +110,21 @@ def curves(histories: Mapping[str, Sequence[History]], panels: Mapping[str, str]
     return figure
 
 
-def _panel(axes: Axes, name: str, title: str, histories: Mapping[str, Sequence[History]]) -> None:
-    _plain(axes)
+def _panel(axes: Axes, name: str, title: str, histories: Mapping[str, Sequence[History]], against: str) -> None:
+    plain(axes)
     seen: list[np.ndarray] = []
     for i, runs in enumerate(histories.values()):
         for evaluated in (False, True):
-            lines = [p for h in runs if (p := _points(h, name, evaluated))[0].size]
+            lines = [p for h in runs if (p := _points(h, name, evaluated, against))[0].size]
             _draw(axes, lines, COLOURS[i % len(COLOURS)], evaluated)
             seen += [y for _, y in lines]
     axes.set_title(title + _share(name, seen), fontsize=8.5, loc="left", color=INK)
-    axes.set_xlabel("epoch", fontsize=7.5, color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    if against == "samples":
+        axes.set_xscale("log")
+        axes.set_xlabel("training examples seen", fontsize=7.5, color=INK)
+    else:
+        axes.set_xlabel("epoch", fontsize=7.5, color=INK)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if name == "active-units":
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _limits(axes, seen)
@@ -146,13 +160,16 @@ def _broken(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
         axes.plot(x[at], y[at], marker="X", markersize=7, color=colour, markeredgecolor="white", zorder=5)
 
 
-def _points(history: History, name: str, evaluated: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs (fractions where there are several lines in one) and values, of training or of evaluation."""
+def _points(history: History, name: str, evaluated: bool, against: str = "epochs") -> tuple[np.ndarray, np.ndarray]:
+    """Epochs (fractions where there are several lines in one) or examples seen, and values, of training or of
+    evaluation."""
     key = name if evaluated else TRAIN_NAMES.get(name, name)
     rows = [r for r in history if (r.get("split") != "train") == evaluated and isinstance(r.get(key), int | float)]
+    y = np.asarray([r[key] for r in rows], dtype=float)
+    if against == "samples":
+        return np.asarray([r["samples"] for r in rows], dtype=float), y
     per_epoch = _steps_per_epoch(history)
     x = [r["step"] / per_epoch if per_epoch and "step" in r else r.get("epoch", i + 1) for i, r in enumerate(rows)]
-    y = np.asarray([r[key] for r in rows], dtype=float)
     return np.asarray(x, dtype=float), y
 
 
@@ -217,7 +234,7 @@ def scatter(points: np.ndarray, labels: np.ndarray | None = None, names: tuple[s
     """Codes in the plane, [n, 2], coloured by class, each class named at its median too, for those who see no hue."""
     figure = Figure(figsize=(5.2, 4.3), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    _plain(axes)
+    plain(axes)
     axes.set_xlabel(names[0], fontsize=8)
     axes.set_ylabel(names[1], fontsize=8)
     size = float(np.clip(9000 / max(len(points), 1), 2, 14))
@@ -291,7 +308,7 @@ def histograms(codes: np.ndarray, limit: int = 20, columns: int = 5) -> Figure:
 
 
 def _histogram(axes: Axes, values: np.ndarray, reach: float, index: int) -> None:
-    _plain(axes, grid=False)
+    plain(axes, grid=False)
     values = values[np.isfinite(values)]
     edges = np.linspace(-reach, reach, 41)
     density, _ = np.histogram(values, edges, density=False)
@@ -309,7 +326,7 @@ def bars(rates: np.ndarray, threshold: float = 0.1) -> Figure:
     """Rate of each latent dimension, [latent], in its order; those below the threshold are pale."""
     figure = Figure(figsize=(float(np.clip(0.26 * len(rates) + 1.6, 4.6, 9.6)), 2.3), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    _plain(axes)
+    plain(axes)
     axes.grid(visible=False, axis="x")
     used = np.nan_to_num(rates, nan=0.0, posinf=0.0) > threshold
     axes.bar(np.arange(len(rates)), np.nan_to_num(rates, posinf=0.0), color=np.where(used, OKABE_ITO[0], "#c9c9c9"))

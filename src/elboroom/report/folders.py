@@ -44,6 +44,8 @@ class RunFolder:
     timing: list[dict[str, Any]] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    epoch: int | None = None
+    """Of a run as it was at a kept epoch (`at`): whose evaluation is read; None: the evaluated checkpoint."""
 
     @property
     def seed(self) -> Any:
@@ -74,12 +76,41 @@ class RunFolder:
     def evaluation(self) -> Path | None:
         """The evaluated checkpoint: the best where there is one, else the last, else the latest evaluated."""
         folder = self.path / "evaluation"
+        if self.epoch is not None:
+            return self._at_epoch(self.epoch)
         for pointer in ("best", "last"):
             name = _text(self.path / "checkpoints" / pointer).strip()
             if name and "/" not in name and (folder / name).is_dir():
                 return folder / name
         steps = [p for p in folder.glob("step-*") if p.name.removeprefix("step-").isdigit()]
         return max(steps, key=lambda p: int(p.name.removeprefix("step-")), default=None)
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """As the state tells it; None where it does not."""
+        step, epoch = self.state.get("step"), self.state.get("epoch")
+        return step // epoch if isinstance(step, int) and isinstance(epoch, int) and epoch else None
+
+    def at(self, epoch: int) -> "RunFolder":
+        """The run as it was evaluated at a kept epoch."""
+        return dataclasses.replace(self, epoch=epoch)
+
+    def _at_epoch(self, epoch: int) -> Path | None:
+        if self.steps_per_epoch is None:
+            return None
+        folder = self.path / "evaluation" / f"step-{epoch * self.steps_per_epoch}"
+        return folder if folder.is_dir() else None
+
+    @cached_property
+    def along(self) -> list[dict[str, Any]]:
+        """What was measured of checkpoints on the way and of the last, as log lines: the first score of each name."""
+        rows = []
+        files = [*self.path.glob("evaluation/step-*/scores.json"), *self.path.glob("along/step-*.json")]
+        for path in files if self.steps_per_epoch else ():
+            step = int(next(p for p in (path.stem, path.parent.name) if p.startswith("step-")).removeprefix("step-"))
+            values = by_name(_scores_in(path, self))
+            rows.append({"split": "test", "step": step, "epoch": step // self.steps_per_epoch} | values)
+        return sorted(rows, key=lambda row: row["step"])
 
     @cached_property
     def doubts(self) -> list[str]:
@@ -209,12 +240,24 @@ def _scores(run: RunFolder) -> list[Score]:
     """The scores of the run, or of its evaluated checkpoint."""
     places = [run.path / "scores.json"] + ([run.evaluation / "scores.json"] if run.evaluation else [])
     for path in places:
-        if path.is_file():
-            try:
-                return scores.load(path)
-            except (InputError, OSError) as error:
-                run.problems.append(str(error).replace(str(run.path) + "/", ""))
+        if path.is_file() and (found := _scores_in(path, run)):
+            return found
     return []
+
+
+def by_name(found: list[Score]) -> dict[str, float]:
+    """The first value of each name, and of each ``name (code)``: ``fd (prior)``, ``probe/knn (mean)``."""
+    values = {s.name: s.value for s in reversed(found)}
+    return values | {f"{s.name} ({s.protocol.code})": s.value for s in reversed(found) if s.protocol.code}
+
+
+def _scores_in(path: Path, run: RunFolder) -> list[Score]:
+    """The scores of a file; none, and a problem told, where it cannot be read."""
+    try:
+        return scores.load(path)
+    except (InputError, OSError) as error:
+        run.problems.append(str(error).replace(str(run.path) + "/", ""))
+        return []
 
 
 def _text(path: Path) -> str:

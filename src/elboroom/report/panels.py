@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from elboroom.report import figures
+from elboroom.report import diagrams, figures
 from elboroom.report.figures import COLOURS, DPI, INK, OKABE_ITO, SOFT, TOL
-from elboroom.report.folders import RunFolder, by_label
+from elboroom.report.folders import RunFolder, by_label, by_name
 from elboroom.report.overview import bare, tiled
 
 WIDEST = 1500
@@ -33,13 +33,59 @@ def _fact(run: RunFolder, key: str) -> Any:
 
 def figure(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
     """A figure of `elboroom.config.study.Figure`'s fields; None where no run has what it shows."""
+    if entry["kind"] == "diagram":
+        return diagrams.diagram(entry["pick"])
     picked = chosen(runs, entry.get("where") or {})
     if entry["kind"] == "curves":
-        histories = {label: [r.metrics for r in group] for label, group in by_label(picked).items()}
-        histories = {label: rows for label, rows in histories.items() if any(rows)}
-        return figures.curves(histories, entry["panels"] or figures.PANELS, entry["columns"]) if histories else None
+        return _curves(entry, picked)
     first = [group[0] for group in by_label(picked).values()]
-    return KINDS[entry["kind"]](entry, first)
+    return KINDS[entry["kind"]](entry, _at_epochs(entry, first))
+
+
+def _curves(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
+    """What was logged, and what was measured on the way."""
+    histories = {label: [_history(r) for r in group] for label, group in by_label(runs).items()}
+    histories = {label: rows for label, rows in histories.items() if any(rows)}
+    panels = entry["panels"] or figures.PANELS
+    return figures.curves(histories, panels, entry["columns"], entry.get("against") or "epochs") if histories else None
+
+
+def _history(run: RunFolder) -> list[dict[str, Any]]:
+    """Log lines of a run, then what was measured on the way and not logged; all with the examples seen till then."""
+    logged = {name for row in run.metrics for name in row} - {"split", "step", "epoch"}
+    rows = run.metrics + [{k: v for k, v in row.items() if k not in logged} for row in run.along]
+    return [row | _derived(row, run) for row in rows]
+
+
+def _derived(row: dict[str, Any], run: RunFolder) -> dict[str, Any]:
+    """What curves show that lines do not hold: examples seen, and the rate's share of the two terms (%)."""
+    found: dict[str, Any] = {}
+    if "step" in row and run.config:
+        found["samples"] = row["step"] * run.config.training.batch
+    if "distortion" in row and "rate" in row:
+        beta = run.config.objective.effective_beta if run.config else None
+        for name, weight in (("rate-share", 1.0), ("weighted-rate-share", beta)):
+            whole = row["distortion"] + (weight or 0) * row["rate"]
+            if weight is not None and whole > 0:
+                found[name] = 100 * weight * row["rate"] / whole
+    return found
+
+
+def _at_epochs(entry: dict[str, Any], runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """Each run at each of the epochs that the figure asks for, where there is an evaluation."""
+    epochs = entry.get("epochs") or ()
+    if not epochs:
+        return list(runs)
+    pairs = (
+        [(r, e) for e in epochs for r in runs]
+        if entry.get("by_epoch", True)
+        else [(r, e) for r in runs for e in epochs]
+    )
+    return [found for run, epoch in pairs if (found := run.at(epoch)).evaluation is not None]
+
+
+def _title(run: RunFolder) -> str:
+    return run.label if run.epoch is None else f"{run.label}, epoch {run.epoch}"
 
 
 def _array(entry: dict[str, Any], run: RunFolder) -> np.ndarray | None:
@@ -61,7 +107,7 @@ def codes(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
         labels = _labels(entry, run)
         plane = points if points.shape[1] == 2 else figures.pca(points)[0]
         _scatter(place, plane[:POINTS], None if labels is None else labels[:POINTS])
-        place.set_title(run.label, fontsize=8, color=INK)
+        place.set_title(_title(run), fontsize=8, color=INK)
     _classes(made, [_labels(entry, run) for run, _ in panels])
     return made
 
@@ -102,7 +148,7 @@ def histograms(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | Non
         reach = max(3.5, float(np.percentile(np.abs(z), 99.8)))
         for j, place in enumerate(row):
             _histogram(place, z[:, j], reach) if j < z.shape[1] else place.set_axis_off()
-        row[0].set_ylabel(run.label.replace(" · ", "\n"), fontsize=7, color=INK)
+        row[0].set_ylabel(_title(run).replace(" · ", "\n"), fontsize=7, color=INK)
     for j, place in enumerate(axes[0]):
         place.set_title(f"dim {j}", fontsize=7, color=INK)
     return made
@@ -118,12 +164,69 @@ def _histogram(axes: Axes, values: np.ndarray, reach: float) -> None:
     axes.set_yticks([])
 
 
+def posterior(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
+    """For each run the codes of all images, then the posterior density of the first image (the first two dimensions)
+    with the code that was drawn from it."""
+    panels = [(run, c) for run in runs if (c := run.tensors("codes-test")) and "log_var" in c and "z" in c]
+    if not panels:
+        return None
+    made, axes = _grid(2 * len(panels), 2, (3.0, 3.0))
+    for (run, found), left, right in zip(panels, axes[::2], axes[1::2], strict=True):
+        _scatter(left, found["z"][:POINTS, :2], None if "labels" not in found else found["labels"][:POINTS])
+        left.set_title(_title(run), fontsize=8, color=INK)
+        _density(right, found["mean"][0, :2], np.exp(found["log_var"][0, :2] / 2), found["z"][0, :2])
+    return made
+
+
+def _density(axes: Axes, loc: np.ndarray, scale: np.ndarray, z: np.ndarray) -> None:
+    """A Gaussian on a raster of four deviations around its mean, and a point in black."""
+    bare(axes)
+    ticks = np.linspace(-4, 4, 61)
+    logs = -(ticks[:, None] ** 2 + ticks[None] ** 2) / 2
+    reach = 4 * scale
+    extent = (loc[0] - reach[0], loc[0] + reach[0], loc[1] - reach[1], loc[1] + reach[1])
+    axes.imshow(np.exp(logs), origin="lower", extent=extent, aspect="auto", cmap="Blues")
+    axes.plot(*z, "o", color="black", markersize=4)
+    axes.set_title(f"q(z|x) of one image, σ = {scale[0]:.2g}, {scale[1]:.2g}", fontsize=8, color=INK)
+
+
+# scores --------------------------------------------------------------------------------------------------------------
+
+
+def tradeoff(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
+    """A panel for each score, against one score: a named point for each run."""
+    points = [(run, by_name(run.scores)) for run in runs]
+    points = [(run, values) for run, values in points if entry["across"] in values]
+    panels = [n for n in entry["panels"] if any(n in values for _, values in points)]
+    if not panels:
+        return None
+    made, axes = _grid(len(panels), entry["columns"], (3.6, 3.0))
+    for place, name in zip(axes, panels, strict=False):
+        shown = [(run.label, values[entry["across"]], values[name]) for run, values in points if name in values]
+        _named_points(place, sorted(shown, key=lambda p: p[1]))
+        place.set_title(entry["panels"][name], fontsize=8.5, loc="left", color=INK)
+        place.set_xlabel(entry["across"], fontsize=7.5, color=INK)
+    return made
+
+
+def _named_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    figures.plain(axes)
+    x, y = (np.array([p[i] for p in points]) for i in (1, 2))
+    axes.plot(x, y, color="#cccccc", linewidth=0.8, zorder=1)
+    axes.scatter(x, y, s=16, color=COLOURS[0], zorder=2)
+    if (x > 0).all() and x.max() > 50 * x.min():
+        axes.set_xscale("log")
+    for i, (name, a, b) in enumerate(points):
+        up = 5 if i % 2 == 0 else -9
+        axes.annotate(name, (a, b), xytext=(3, up), textcoords="offset points", fontsize=6, color=SOFT)
+
+
 # images --------------------------------------------------------------------------------------------------------------
 
 
 def images(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
     """A sheet of images for each run, pixel by pixel."""
-    panels = [(run.label, _sheet(entry, found)) for run in runs if (found := _array(entry, run)) is not None]
+    panels = [(_title(run), _sheet(entry, found)) for run in runs if (found := _array(entry, run)) is not None]
     return _sheets(panels, entry["columns"]) if panels else None
 
 
@@ -136,7 +239,7 @@ def reconstructions(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure 
             pairs = [
                 shown[name][:30].reshape(3, 10, *shown[name].shape[1:]) for name in ("originals", "reconstructions")
             ]
-            panels.append((run.label, tiled(np.stack(pairs, axis=1).reshape(-1, *pairs[0].shape[2:]), 10)))
+            panels.append((_title(run), tiled(np.stack(pairs, axis=1).reshape(-1, *pairs[0].shape[2:]), 10)))
     return _sheets(panels, entry["columns"]) if panels else None
 
 
@@ -178,7 +281,9 @@ KINDS: dict[str, Callable[[dict[str, Any], Sequence[RunFolder]], Figure | None]]
     "codes": codes,
     "histograms": histograms,
     "images": images,
+    "posterior": posterior,
     "reconstructions": reconstructions,
+    "tradeoff": tradeoff,
 }
 
 

@@ -137,6 +137,7 @@ def _keep(study: Path, out: Path, run: dict[str, Any], weights: bool) -> dict[st
         _keep_examples(opened, target)
         if (opened.evaluation / "notes.json").exists():  # what is to be doubted of these numbers
             shutil.copyfile(opened.evaluation / "notes.json", target / "notes.json")
+        _keep_along(opened, target)
         row |= {"checkpoint": opened.checkpoint_hash, "weights": weights and _keep_weights(opened, target)}
     if (target / "scores.json").exists():
         row |= {"scores": brief(target / "scores.json")}
@@ -148,6 +149,14 @@ def _keep_examples(run: runs.Run, target: Path) -> None:
     if path.exists():
         values = {k: v.to(torch.float32) for k, v in load_file(path).items()}
         save_file(values, target / "examples.safetensors", metadata={"format": str(FORMAT)})
+
+
+def _keep_along(run: runs.Run, target: Path) -> None:
+    """The scores of checkpoints on the way, which figures are drawn from."""
+    for scores in run.folder.glob("evaluation/step-*/scores.json"):
+        if scores.parent != run.evaluation:
+            (target / "along").mkdir(exist_ok=True)
+            shutil.copyfile(scores, target / "along" / f"{scores.parent.name}.json")
 
 
 def _keep_weights(run: runs.Run, target: Path) -> bool:

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,7 @@ from elboroom.config import Run as RunConfig
 from elboroom.config import Study, load_run, load_study
 from elboroom.config.files import apply_options, merged, nested, run_from, study_from, to_yaml
 from elboroom.config.run import EXTENDABLE, to_dict
-from elboroom.config.study import Metrics
+from elboroom.config.study import Metrics, Nll
 from elboroom.errors import Diverged, InputError, Stopped, unknown
 from elboroom.evaluation import ESTIMATES, evaluate, has_likelihood
 from elboroom.studies.execute import Report, execute, lengthen
@@ -208,6 +208,9 @@ def _one(
             execute(run.config, run.folder, resume=resume, stop=stop, report=report(run), say=say)
             run.status = "done"
         if run.status == "done":
+            for step in _on_the_way(run, metrics):
+                opened = runs.load(run.folder, checkpoint=f"step-{step}", trust=True)
+                _measure(opened, None, metrics.along, cache, stop, lambda text: say(f"{label}: {text}"), headline=False)
             _evaluate(runs.load(run.folder, trust=True), metrics, cache, stop, lambda text: say(f"{label}: {text}"))
     except Diverged as error:
         run.status, run.error = "diverged", str(error)
@@ -217,24 +220,49 @@ def _one(
         say(f"{label}: failed: {error}; the study goes on")
 
 
+def _on_the_way(run: Planned, metrics: Metrics) -> list[int]:
+    """The steps of the kept epochs, if anything is measured there; the evaluated checkpoint is measured anyway."""
+    if not metrics.along:
+        return []
+    opened, state = runs.load(run.folder, trust=True), runs.read_state(run.folder)
+    each = state["step"] // state["epoch"]
+    kept = {epoch * each for epoch in run.config.training.keep_epochs}
+    return sorted(kept & set(opened.store.steps()) - {opened.step})
+
+
 def _evaluate(
     run: runs.Run, metrics: Metrics, cache: Path | None, stop: Callable[[], str | None], say: Callable[[str], None]
 ) -> None:
-    """Score a run, unless that was done already with these metrics on these weights."""
-    nll = metrics.nll
+    """Score a run with all that a study asks for."""
+    also = (*metrics.also, *(m for m in metrics.along if m not in metrics.also))
+    _measure(run, metrics.nll, also, cache, stop, say)
+
+
+def _measure(
+    run: runs.Run,
+    nll: Nll | None,
+    also: Sequence[Any],
+    cache: Path | None,
+    stop: Callable[[], str | None],
+    say: Callable[[str], None],
+    headline: bool = True,
+) -> None:
+    """Score a checkpoint, unless that was done already with these metrics on these weights."""
     samples, images = (nll.samples, nll.images) if nll else (None, None)
     measured = run.evaluation / "measured.json"
-    asked = json.dumps({"format": FORMAT, "checkpoint": run.checkpoint_hash, "also": to_dict(metrics)["also"]})
-    known = metrics.also == () or (measured.exists() and measured.read_text() == asked)
-    if known and _scored(run, samples, images):
+    entries = [to_dict(metric) for metric in also]
+    asked = json.dumps({"format": FORMAT, "checkpoint": run.checkpoint_hash, "also": entries})
+    known = (headline and not also) or (measured.exists() and measured.read_text() == asked)
+    if known and (not headline or _scored(run, samples, images)):
         return
-    say("evaluating")
+    say("evaluating" if headline else f"evaluating step {run.step}")
     begun = time.perf_counter()
     evaluate(
         run,
         samples=samples,
         images=images,
-        metrics=metrics.also,
+        metrics=also,
+        headline=headline,
         cache=cache,
         progress=lambda what, done, total: _unless_stopped(stop),
         say=say,
