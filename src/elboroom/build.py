@@ -16,7 +16,7 @@ from elboroom.data import Data
 from elboroom.data import load as load_data
 from elboroom.errors import InputError
 from elboroom.models import VAE
-from elboroom.networks.layers import he_normal_, normal_
+from elboroom.networks.layers import glorot_, he_normal_, normal_
 from elboroom.numerics import seed_for
 from elboroom.objectives.needs import Objective
 
@@ -111,6 +111,8 @@ def model(config: configs.Run, shape: tuple[int, ...], values: str = "unit-inter
         built = _model(config.model, shape, values)
         if config.training.init == "he":
             he_normal_(built)
+        elif config.training.init == "glorot":
+            glorot_(built)
         elif config.training.init == "normal":
             normal_(built, config.training.init_std)
     return built

@@ -291,3 +291,14 @@ def test_which_weights_of_the_rate_are_bounds():
 def test_the_table_of_refusals_is_empty_for_what_goes_together():
     for objective, posterior in PAIRS:
         assert refusals(small_run(objective=objective, posterior=posterior)) == []
+
+
+def test_the_weight_of_the_distortion(draw):
+    """w D + beta R is w times D + (beta / w) R, whose weight of the rate is what the page says; the bound stays."""
+    weighed, plain = elbo(draw, beta=5.0, reconstruction_weight=16.0), elbo(draw, beta=5.0 / 16)
+    torch.testing.assert_close(weighed.loss, 16 * plain.loss)
+    torch.testing.assert_close(weighed.bound, plain.bound)
+    part = Elbo(beta=5.0, reconstruction_weight=16.0)
+    assert part.effective_beta == 5 / 16
+    assert not part.is_bound
+    assert not Elbo(beta=16.0, reconstruction_weight=2.0).is_bound

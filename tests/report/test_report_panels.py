@@ -97,3 +97,46 @@ def test_a_run_without_labels_is_one_colour(runs, tmp_path):
     folder = write_run(tmp_path / "run", config(companion=None), labels=False)
     bare = dataclasses.replace(read_run(folder), variant="bare")
     assert panels.figure(entry(kind="codes"), [bare]).legends == []
+
+
+def test_a_figure_shows_runs_at_kept_epochs(runs, tmp_path):
+    """Of state.json's 130 steps in 10 epochs: epoch 10 was evaluated, epoch 5 was not."""
+    fields = {"pick": "more-pictures/samples-1", "where": {"data.name": "mnist", "variant": "vae"}}
+    drawn = panels.figure(entry(kind="images", epochs=[5, 10], **fields), runs)
+    assert [t.get_text() for t in drawn.texts] == ["vae · mnist, epoch 10"]
+
+
+def test_curves_against_samples_have_a_logarithmic_axis(runs):
+    drawn = panels.figure(entry(kind="curves", against="samples", panels={"loss": "loss"}), runs)
+    axes = drawn.axes[0]
+    assert axes.get_xscale() == "log"
+    batch, last = runs[0].config.training.batch, runs[0].metrics[-1]["step"]
+    assert max(line.get_xdata().max() for line in axes.lines) == batch * last
+
+
+def test_a_tradeoff_names_its_runs(runs):
+    fields = {"across": "rate", "panels": {"elbo": "ELBO", "nothing": "not measured"}, "columns": 2}
+    drawn = panels.figure(entry(kind="tradeoff", where={"data.name": "mnist"}, **fields), runs)
+    assert len(drawn.axes) == 1
+    assert [t.get_text() for t in drawn.axes[0].texts] == ["vae · mnist", "mu · mnist"]
+
+
+def test_the_posterior_of_one_image(runs):
+    place = runs[0].path / "evaluation/step-130/codes-test.safetensors"
+    codes = runs[0].tensors("codes-test")
+    save(place, {**codes, "log_var": np.zeros_like(codes["z"])})
+    drawn = panels.figure(entry(kind="posterior", where={"variant": "vae", "data.name": "mnist"}), runs)
+    left, right = drawn.axes
+    image = right.images[0].get_array()
+    assert image.argmax() == image.size // 2  # the density is highest at its mean
+    assert left.collections
+
+
+@pytest.mark.parametrize("name", ["graphical-model", "reparameterization"])
+def test_diagrams_need_no_run(name):
+    assert pixels(panels.figure(entry(kind="diagram", pick=name), [])).min() < 100
+
+
+def test_shares_of_the_rate_once_plain_and_once_weighted(runs):
+    row = panels._derived({"distortion": 30.0, "rate": 10.0}, runs[0])
+    assert row == {"rate-share": 25.0, "weighted-rate-share": 25.0}  # beta = 1

@@ -17,6 +17,7 @@ from elboroom.config.files import parse_yaml
 from elboroom.config.study import Metrics, Nll, Study
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.report import report
+from elboroom.report.folders import read_run
 from elboroom.studies import study as studies
 from elboroom.studies.execute import execute
 from elboroom.studies.results import collect
@@ -392,3 +393,20 @@ def test_signal_while_a_study_evaluates(study, tmp_path, monkeypatch):
 
 def test_diverged_error_says_what_is_kept():
     assert str(Diverged(1_200, "rate")) == "diverged at step 1,200: rate is not finite"
+
+
+def test_kept_epochs_are_measured_too_and_once(tmp_path):
+    """Their scores stay beside their checkpoint; the run's own are those of the last."""
+    content = parse_yaml(TEXT.replace("epochs: 1", "epochs: 3, keep_epochs: [1, 2]"), "here")
+    content["metrics"] = {**content["metrics"], "along": ["pictures"]}
+    study = studies.scaled(Study(**content), "smoke")
+    said = go(study, tmp_path)
+    assert sum("evaluating step" in line for line in said) == 4
+    folder = tmp_path / "vae" / "seed-0"
+    read = read_run(folder)
+    assert [row["epoch"] for row in read.along] == [1, 2, 3]
+    assert read.along[-1]["elbo"] == next(s.value for s in read.scores if s.name == "elbo")
+    assert read.along[0]["elbo"] != read.along[-1]["elbo"]
+    assert read.at(1).tensors("codes-test")["z"].shape == read.tensors("codes-test")["z"].shape
+    assert read.at(7).evaluation is None
+    assert not [line for line in go(study, tmp_path) if "evaluating" in line]

@@ -248,3 +248,30 @@ def test_more_samples_in_the_evaluation_change_no_training(tmp_path):
     for name, samples in (("one", None), ("five", 5)):
         execute(config(epochs=1, evaluate_samples=samples), tmp_path / name)
     assert weights(tmp_path / "one") == weights(tmp_path / "five")
+
+
+def test_glorot_initialization_has_its_variance():
+    """Glorot & Bengio (2010): 2 / (inputs + outputs), and zero biases."""
+    model = build.model(config(init="glorot", run={"model": "iwae"}), (1, 28, 28), "binary")
+    first = model.encoder.network.body[1]
+    assert first.weight.var().item() == pytest.approx(2 / (784 + 200), rel=0.02)
+    assert first.weight.abs().max() <= (6 / 984) ** 0.5
+    assert not first.bias.any()
+
+
+def test_a_decoder_may_start_at_the_mean_image(tmp_path):
+    """Its last bias is the logit of the mean image before binarization, clipped: blank corners start at 0.001."""
+    made = trainer(config(mean_image=True, run={"data": {"name": "digits", "binarize": "dynamic"}}), tmp_path)
+    bias = made.model.decoder.head[0].bias.detach()
+    pixels = made.data.train.unbinarized(torch.arange(len(made.data.train)))
+    expected = pixels.mean(0).flatten().clamp(0.001, 0.999)
+    torch.testing.assert_close(bias.sigmoid(), expected)
+    assert bias.min().item() == pytest.approx(math.log(0.001 / 0.999), rel=1e-5)
+
+
+def test_no_mean_image_without_logits(tmp_path):
+    run = config(
+        mean_image=True, run={"data": {"name": "digits"}, "model": {**SMALL, "likelihood": {"kind": "gaussian"}}}
+    )
+    with pytest.raises(InputError, match="Bernoulli decoder"):
+        trainer(run, tmp_path)

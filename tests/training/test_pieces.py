@@ -22,6 +22,16 @@ def test_schedules_follow_their_formulas():
     assert schedule.cosine(10, 10, floor=0.2) == schedule.cosine(99, 10, floor=0.2) == pytest.approx(0.2)
 
 
+def test_stages_grow_as_their_rate_falls():
+    """IWAE: stage i has 3^i epochs at 10^(-i/7) times the rate; here an epoch has 10 steps."""
+    fall = 10 ** (-1 / 7)
+    rates = [schedule.stages(step, 400, first=10) for step in (0, 9, 10, 39, 40, 129, 130)]
+    assert rates == pytest.approx([1, 1, fall, fall, fall**2, fall**2, fall**3])
+    assert schedule.stages(35, 40, first=10) == schedule.stages(
+        35, 4000, first=10
+    )  # a longer run has the same beginning
+
+
 def test_warm_up_rises_to_one_and_stays():
     assert [schedule.warm(step, 4) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
     assert schedule.warm(0, 0) == 1.0

@@ -79,7 +79,7 @@ def _absolute_paths(value: Any, folder: Path) -> Any:
     if not isinstance(value, dict):
         return value
     result = {k: _absolute_paths(v, folder) for k, v in value.items()}
-    if isinstance(result.get("init_from"), str):
+    if isinstance(result.get("init_from"), str) and not result["init_from"].startswith("{out}"):
         result["init_from"] = str((folder / Path(result["init_from"]).expanduser()).resolve())
     for holder, key in ((result.get("data"), "path"), (result, "data.path")):
         if isinstance(holder, dict) and key in holder:

@@ -484,6 +484,12 @@ READY: dict[str, dict[str, Any]] = {
         "posterior": {"latent": 10},
         "likelihood": {"kind": "gaussian-pixel"},
     },
+    # Burda et al. (2016), one stochastic layer
+    "iwae": {
+        **_mlps(200, 200, activation="tanh"),
+        "posterior": {"latent": 50},
+        "likelihood": {"kind": "bernoulli"},
+    },
     # the AEVB reproduction study as printed, with two heads that lead nowhere
     "kth": merged(
         _mlps(500, activation="tanh"),

@@ -118,6 +118,22 @@ class Cosine:
 
 
 @settings
+class Stages:
+    """Stages of growing length, each with a smaller learning rate: of 1, 3, 9, ... epochs at 1, 10^(-1/7), 10^(-2/7),
+    ... times the rate, as in the training of IWAE (Burda et al. 2016, section 5)."""
+
+    kind: Literal["stages"] = "stages"
+    first: Positive = 3000
+    """Steps of the first stage; the default is an epoch of 60,000 images in batches of 20."""
+    growth: Annotated[float, Field(ge=1)] = 3.0
+    """Each stage is so many times as long as the one before."""
+    fall: Annotated[float, Field(gt=0, le=1)] = 0.7196856730011519
+    """And its learning rate is multiplied by this: 10^(-1/7)."""
+
+    builds: ClassVar[str] = "elboroom.training.schedule:stages"
+
+
+@settings
 class Plateau:
     """The learning rate is multiplied by ``factor`` whenever the validation loss has not improved for ``patience``
     evaluations, as in MAE's training (Ma et al. 2019)."""
@@ -153,7 +169,7 @@ class Classifier:
 
 
 Optimizer = choice("optimizer", Adam, AdamW, Adagrad, Sgd, Adamax)
-Schedule = choice("schedule", Constant, Exponential, Cosine, Plateau)
+Schedule = choice("schedule", Constant, Exponential, Cosine, Stages, Plateau)
 Companion = choice("companion", Classifier)
 
 
@@ -187,13 +203,17 @@ class Training:
     """warm: as said above; plain: the same decay from the first step on, as in MAE's training."""
     evaluate_with: Literal["auto", "raw", "average"] = "auto"
     """Which weights are evaluated; auto: the average where there is one."""
-    init: Literal["default", "he", "data-dependent", "normal"] = "default"
-    """default: torch's own; he: N(0, 2 / inputs), zero biases (μ-VAE); data-dependent: outputs of every layer start
-    with mean 0 and deviation 1 on the first images; normal: every parameter ~ N(0, init_std²) (AEVB)."""
+    init: Literal["default", "he", "glorot", "data-dependent", "normal"] = "default"
+    """default: torch's own; he: N(0, 2 / inputs), zero biases (μ-VAE); glorot: uniform with variance
+    2 / (inputs + outputs), zero biases (IWAE); data-dependent: outputs of every layer start with mean 0 and deviation 1
+    on the first images; normal: every parameter ~ N(0, init_std²) (AEVB)."""
     init_std: PositiveFloat = 0.01
     """For init: normal."""
     init_images: Positive = 500
     """For init: data-dependent."""
+    mean_image: bool = False
+    """The bias of a Bernoulli decoder's last layer starts at the logit of the mean training image, clipped to
+    [0.001, 0.999], as in IWAE's program."""
     lr_search: LrSearch | None = None
     """Choose the learning rate by the loss of the first steps, as AEVB prescribes."""
     decoder_slices: Positive = 1

@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from elboroom.errors import unknown
+from elboroom.errors import InputError, unknown
 from elboroom.networks.normalized import Normalized
 
 ACTIVATIONS = {
@@ -43,6 +43,22 @@ def he_normal_(network: nn.Module) -> None:
         nn.init.normal_(layer.weight, std=math.sqrt(2 / inputs))
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def glorot_(network: nn.Module) -> None:
+    r"""Weights uniform with variance :math:`2 / (n_\text{in} + n_\text{out})`, biases zero; where fields overlap,
+    times the kernel's area. Glorot & Bengio (2010); IWAE's start. The two heads of a posterior count as one layer.
+
+    Raises:
+        InputError: the network has layers with normalized weights, whose scale is a parameter of its own.
+    """
+    for layer in network.modules():
+        if isinstance(layer, Normalized):
+            raise InputError("init: glorot has no meaning for normalized weights. Choose he or data-dependent.")
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def normal_(network: nn.Module, std: float) -> None:

@@ -83,10 +83,20 @@ def plan(study: Study, out: Path, *, options: tuple[str, ...] = ()) -> list[Plan
             content = {"name": variant, **merged(study.base, change)}
             for axis, value in point.items():
                 content = merged(content, nested(axis, value))
+            if content.get("init_from"):
+                content["init_from"] = _placed(content["init_from"], out, point)
             config = run_from(apply_options(content, options), f"study '{study.name}', variant '{variant}'")
             planned.append(Planned(variant, point, config, _folder(out, variant, point)))
     _apart(study, planned)
     return planned
+
+
+def _placed(start: str, out: Path, point: dict[str, Any]) -> str:
+    """The run that another one starts from: ``{out}`` is the study's folder, ``{seed}`` and other axes its values."""
+    try:
+        return start.format(out=out, **point)
+    except (KeyError, IndexError, ValueError):
+        raise InputError(f"init_from: '{start}' may hold {{out}} and {', '.join(f'{{{a}}}' for a in point)}.") from None
 
 
 def _fixed(axes: dict[str, list[Any]], options: tuple[str, ...]) -> dict[str, list[Any]]:

@@ -1,8 +1,10 @@
 """What a training starts from: another run's weights, or weights fitted to the first images."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from elboroom import runs
 from elboroom.config import Run as RunConfig
@@ -20,6 +22,30 @@ def first_weights(config: RunConfig, model: VAE, data: Data) -> None:
         take_weights(model, Path(config.init_from), config.foreign)
     elif config.training.init == "data-dependent":
         fit_to_images(model, data, config.training.init_images, config.seed)
+    if config.training.mean_image and config.init_from is None:
+        start_at_mean_image(model, data)
+
+
+@torch.no_grad()
+def start_at_mean_image(model: VAE, data: Data) -> None:
+    """Set the last bias of the decoder to the logit of the mean training image (before any binarization), clipped to
+    [0.001, 0.999]; InputError where the decoder has no such bias of one logit a pixel."""
+    total = sum(pixels.double().sum(0) for pixels in _grey(data))
+    mean = (total / len(data.train)).clamp(0.001, 0.999).flatten()
+    layers = [m for m in model.decoder.head.modules() if isinstance(m, nn.Linear)]
+    bias = layers[0].bias if len(layers) == 1 else None
+    if bias is None or bias.shape != mean.shape or model.decoder.name not in ("bernoulli", "grey-bce"):
+        raise InputError(
+            "training.mean_image starts a Bernoulli decoder's last bias at the mean image; this model has no bias with "
+            "one logit per pixel. Leave it out, or choose an MLP decoder and the likelihood bernoulli."
+        )
+    bias.copy_(mean.logit())
+
+
+def _grey(data: Data) -> Iterator[Tensor]:
+    """The training images before any binarization, a thousand at a time."""
+    for index in torch.arange(len(data.train), device=data.train.device).split(1000):
+        yield data.train.unbinarized(index)
 
 
 def take_weights(model: VAE, folder: Path, trusted: list[str]) -> None:
