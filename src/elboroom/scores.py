@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,10 @@ from typing import Any, Literal
 from elboroom.errors import InputError
 
 FORMAT = 1
+DRAWN = {"z": 1, "mean-of-50": 50, "reconstructions": 1}
+"""Posterior samples of each image behind a code, or behind what is decoded from one; a mean takes none."""
+OF_CODES = ("active-units", "mpd", "mpd-std", "probe/rarest-class")
+"""Scores of codes whose protocol names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +29,7 @@ class Protocol:
     binarization: str
     """none, threshold, static or dynamic, with the seed of the draw where there is one."""
     copies: int = 1
-    """Binarizations of each image; standard errors are over images, not over copies."""
+    """Binarizations of each image; standard errors are over images, not over copies. Codes are of the first alone."""
     likelihood: str
     """Name and constants of p(x|z)."""
     weights: Literal["raw", "average"] = "raw"
@@ -34,7 +39,7 @@ class Protocol:
     estimator: str = ""
     """How an expectation over z was taken."""
     samples: int = 0
-    """Posterior samples of the estimator (0: none drawn)."""
+    """Posterior samples of each image behind the estimate or the code that it reads (0: none drawn)."""
     beta: float | None = None
     """Weight of the rate in training, where the objective was no bound on log p(x)."""
     trained: str = ""
@@ -74,7 +79,19 @@ class Score:
     @property
     def key(self) -> tuple[str, Protocol]:
         """Name and protocol; what was trained follows from the checkpoint, and older files do not say it."""
-        return self.name, dataclasses.replace(self.protocol, trained="")
+        return self.name, dataclasses.replace(self.restated, trained="")
+
+    @property
+    def restated(self) -> Protocol:
+        """The protocol without what older versions stated otherwise of the same number.
+
+        They gave scores of codes the copies that the bounds have, no samples to sampled codes, and noise no size.
+        """
+        p = self.protocol
+        if not p.code and self.name not in OF_CODES:
+            return p
+        code = re.sub(r"^(control: noise)-\d+$", r"\1", p.code)
+        return dataclasses.replace(p, code=code, copies=1, samples=p.samples or DRAWN.get(p.code, 0))
 
     def __str__(self) -> str:
         error = "" if self.stderr is None else f" ± {self.stderr:.2g}"

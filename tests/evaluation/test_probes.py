@@ -244,7 +244,7 @@ def test_the_rarest_class_is_told():
 def test_protocols_of_a_table():
     found = knn(Encoded(blurred(), blurred(1)), labels=(20, None), repetitions=3)
     rows = {(s.protocol.code, s.protocol.labels, s.protocol.scaling) for s in found.scores if s.name == "probe/knn"}
-    codes = ("mean", "control: pca-3", "control: pixels", "control: noise")
+    codes = ("mean", "control: pca-3", "control: pixels", "control: noise-3")
     assert rows == set(itertools.product(codes, ("20, 3 repetitions", "all"), ("raw", "standardized")))
     (score,) = [s for s in found.scores if s.protocol.code == "mean" and s.protocol.labels == "all"][:1]
     assert score.protocol.estimator.startswith("10 nearest neighbours, weights 1/distance; ± deviation")
@@ -269,7 +269,7 @@ def test_pixels_and_components_are_what_their_names_say():
     scores = knn(found, labels=(None,), scaling=("raw",))
     table = {s.protocol.code: s.value for s in scores.scores}
     assert table["control: pixels"] == table["control: pca-2"] == 100
-    assert table["control: noise"] < 60
+    assert table["control: noise-2"] < 60
     assert table["mean"] == pytest.approx(100 / 3)
 
 
@@ -350,7 +350,7 @@ def test_images_beyond_memory_are_no_control(monkeypatch):
     with pytest.raises(InputError, match=r"7,680 pixels.*data\.limit"):
         images(Encoded(blurred()), "train")
     found = knn(Encoded(blurred()), **FAST | {"controls": ("pixels", "noise")})
-    assert {s.protocol.code for s in found.scores if s.protocol.code} == {"mean", "control: noise"}
+    assert {s.protocol.code for s in found.scores if s.protocol.code} == {"mean", "control: noise-3"}
 
 
 def test_digits_end_to_end(tmp_path):
@@ -372,7 +372,7 @@ def test_digits_end_to_end(tmp_path):
     assert table["control: pixels", "all", "raw"] > 90
     assert table["control: pca-10", "all", "raw"] > 85
     assert table["z", "all", "raw"] < 35
-    assert table["control: noise", "all", "raw"] < 25
+    assert table["control: noise-10", "all", "raw"] < 25
 
 
 @pytest.mark.slow

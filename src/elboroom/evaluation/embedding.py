@@ -128,7 +128,7 @@ def _split(subject: Subject, split: str, points: int, code: str) -> tuple[Tensor
 
 
 def _explained(subject: Subject, share: float, examples: int, code: str) -> Score:
-    held = subject.protocol(estimator="first two principal components", code=code, samples=int(code == "z"))
+    held = subject.code_protocol(estimator="first two principal components", code=code)
     return Score(
         name="pca/explained-variance", value=100 * share, unit="%", better="", examples=examples, protocol=held
     )

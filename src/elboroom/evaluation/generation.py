@@ -15,7 +15,7 @@ from elboroom.evaluation.subject import Found, Subject
 from elboroom.evaluation.views import mean_score
 from elboroom.models import VAE
 from elboroom.numerics import Randomness, seed_for
-from elboroom.scores import Protocol, Score
+from elboroom.scores import DRAWN, Protocol, Score
 
 CONTROL = "control: train images"
 Images = Iterator[Float[Tensor, "batch *event"]]
@@ -94,7 +94,7 @@ def frechet(subject: Subject, *, images: int = 10_000, pixels: str = "mean") -> 
     values = {CONTROL: subject.remembered("fd/control", settings, lambda: _control(subject, judge, test, n, pixels))}
     for kind, decoded_images in _generated(subject, chosen, pixels):
         values[kind] = frechet_distance(*test, *moments(_features(judge, decoded_images)))
-    scores = [_score("fd", v, "", "lower", n, dataclasses.replace(held, code=k)) for k, v in values.items()]
+    scores = [_score("fd", v, "", "lower", n, _of_code(held, k)) for k, v in values.items()]
     return Found([_accuracy(subject, judge, "fd/accuracy"), *scores])
 
 
@@ -156,7 +156,7 @@ def confidence(subject: Subject, *, images: int = 10_000, density: str = "prior"
     }
     for name, (code, z) in codes.items():
         share = _sureness(judge, decoded(model, z)) / baseline.mean()
-        how = dataclasses.replace(held, code=code, estimator=f"{held.estimator}, over that of test images")
+        how = dataclasses.replace(_of_code(held, code), estimator=f"{held.estimator}, over that of test images")
         scores.append(mean_score(f"confidence/{name}", share, "ratio", "", how))
     return Found(scores)
 
@@ -205,6 +205,11 @@ def _protocol(subject: Subject, judge: Classifier, estimator: str, pixels: str) 
     """With the binarization of what the classifier saw: none where images are compared before it."""
     held = subject.protocol(estimator=estimator, classifier=judge.hash)
     return dataclasses.replace(held, copies=1, binarization="none" if pixels == "mean" else held.binarization)
+
+
+def _of_code(held: Protocol, code: str) -> Protocol:
+    """With where the decoded codes came from, and the posterior samples behind them."""
+    return dataclasses.replace(held, code=code, samples=DRAWN.get(code, 0))
 
 
 def _accuracy(subject: Subject, judge: Classifier, name: str) -> Score:

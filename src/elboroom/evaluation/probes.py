@@ -367,7 +367,7 @@ class Work:
 
     def _hopeless(self, source: Source, n: int | None) -> bool:
         """Whether a slow learner would be made to separate many random codes."""
-        slow = self.learner.slow and source.words == "control: noise"
+        slow = self.learner.slow and source.words.startswith("control: noise")
         return slow and (len(self.labels) if n is None else n) > PATIENT
 
     def _add(self, source: Source, scaling: str, n: int | None, where: str) -> None:
@@ -377,7 +377,7 @@ class Work:
         if row.unfinished:
             self.found.notes[where] = f"{row.unfinished} of its fits had not converged. Raise `iterations`."
         more = {"code": source.words, "labels": self.plan.words(n), "scaling": scaling}
-        held = self.subject.protocol(estimator=f"{self.learner.words}; {DEVIATION}", **more)
+        held = self.subject.code_protocol(estimator=f"{self.learner.words}; {DEVIATION}", **more)
         self.found.scores.append(
             score(f"probe/{self.learner.name}", row.value, row.error, "%", self.subject.seen.count, held)
         )
@@ -411,7 +411,7 @@ class Work:
         """The fewest labelled examples that a class has in any of the repetitions: 100 labels can hold 3 of one."""
         classes = np.unique(self.labels)
         counts = [np.sum(self.labels[rows.chosen] == c) for rows in self.subsets(n) for c in classes]
-        held = self.subject.protocol(estimator="labelled training examples", labels=self.plan.words(n))
+        held = self.subject.code_protocol(estimator="labelled training examples", labels=self.plan.words(n))
         return score("probe/rarest-class", float(min(counts)), None, "examples", n, held, better="")
 
     def _settings(self, scaling: str, n: int | None) -> dict[str, Any]:
