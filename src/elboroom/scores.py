@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -93,11 +95,44 @@ class Score:
         code = re.sub(r"^(control: noise)-\d+$", r"\1", p.code)
         return dataclasses.replace(p, code=code, copies=1, samples=p.samples or DRAWN.get(p.code, 0))
 
+    @property
+    def examples_name(self) -> str:
+        """Under which name its values per example are kept: its own, but probes have many scores of one name."""
+        p = self.protocol
+        learner = p.estimator.partition(";")[0]
+        return (
+            f"{self.name}/{p.code}/{p.labels}/{p.scaling}, {learner}" if self.name.startswith("probe/") else self.name
+        )
+
     def __str__(self) -> str:
         error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
         p = self.protocol
         read = ", ".join(word for word in (p.code, p.labels and f"labels {p.labels}", p.scaling) if word)
-        return f"{self.name} = {self.value:.4g}{error} {self.unit}" + (f"  ({read})" if read else "")
+        value = f"{self.value:.4g}{error} {self.unit}".rstrip()
+        return f"{self.name} = {value}" + (f"  ({read})" if read else "")
+
+
+def briefly(notes: Mapping[str, str]) -> list[str]:
+    """Notes a line each, by the name of the score (behind a comma: of which row); what is said of many is said once."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for where, text in notes.items():
+        alike.setdefault((where.split(", ")[0], text), []).append(where)
+    return [
+        f"{rows[0] if len(rows) == 1 else f'{name} ({len(rows)} rows)'}: {text}" for (name, text), rows in alike.items()
+    ]
+
+
+def lines(scores: list[Score]) -> list[str]:
+    """A line each, equal scores once; where names and codes are equal, with the words of their estimators."""
+    shown = merge([], scores)
+    heads = Counter(_head(s) for s in shown)
+    return [f"{s}  [{s.protocol.estimator.partition(';')[0]}]" if heads[_head(s)] > 1 else str(s) for s in shown]
+
+
+def _head(score: Score) -> tuple[str, ...]:
+    """By what a printed line is recognized."""
+    p = score.protocol
+    return score.name, p.code, p.labels, p.scaling
 
 
 def merge(old: list[Score], new: list[Score]) -> list[Score]:

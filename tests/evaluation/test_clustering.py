@@ -143,7 +143,7 @@ def test_controls_are_kept(tmp_path):
 def test_rows_that_cannot_be_had():
     found, _ = measure(Encoded(blurred()), [Clusters(sizes=(3, 500), seeds=2, controls=())])
     assert len(found.scores) == 4
-    assert "500 clusters need as many training examples or more, got 120" in found.notes["clusters, mean, K 500, raw"]
+    assert "500 clusters need as many training examples or more, got 120" in found.notes["cluster, mean, K 500, raw"]
     with pytest.raises(InputError, match="500 clusters need"):
         clusters(Encoded(blurred()), sizes=(500,))
     (metric,) = metrics_from("clusters")

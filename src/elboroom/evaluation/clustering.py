@@ -112,7 +112,7 @@ def clusters(
             rows = _rows(source, scale, size, seeds, restarts, step)
             found.scores.extend(_scores(subject, source, scale, size, restarts, rows))
         except InputError as reason:
-            found.notes[f"clusters, {source.words}, K {size}, {scale}"] = str(reason)
+            found.notes[f"cluster, {source.words}, K {size}, {scale}"] = str(reason)
         while done < until:
             step()
     if not found.scores:

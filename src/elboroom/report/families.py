@@ -109,8 +109,7 @@ def _words(way: Way, shared: dict[str, list[str]]) -> str:
     """What tells a column from the others: labels, scaling, and the parts of the estimator that not all have."""
     labels, scaling, estimator = way
     own = [p for p in shared[estimator] if not all(p in other for other in shared.values())]
-    labels = labels.split(",")[0]
-    told = f"{labels} labels" if labels.replace(",", "").isdigit() or labels == "all" else labels
+    told = re.sub(r"^(\d+|all)(?=$| and )", r"\1 labels", labels.split(",")[0])
     return ", ".join(word for word in (told, scaling, *own) if word)
 
 
