@@ -221,13 +221,9 @@ def _evaluate(
     run: runs.Run, metrics: Metrics, cache: Path | None, stop: Callable[[], str | None], say: Callable[[str], None]
 ) -> None:
     """Score a run, unless that was done already with these metrics on these weights."""
-    nll = metrics.nll
-    samples, images = (nll.samples, nll.images) if nll else (None, None)
-    measured = run.evaluation / "measured.json"
-    asked = json.dumps({"format": FORMAT, "checkpoint": run.checkpoint_hash, "also": to_dict(metrics)["also"]})
-    known = metrics.also == () or (measured.exists() and measured.read_text() == asked)
-    if known and _scored(run, samples, images):
+    if evaluated(run, metrics):
         return
+    samples, images = _importance(metrics)
     say("evaluating")
     begun = time.perf_counter()
     evaluate(
@@ -239,9 +235,26 @@ def _evaluate(
         progress=lambda what, done, total: _unless_stopped(stop),
         say=say,
     )
-    replace_text(measured, asked)
+    replace_text(run.evaluation / "measured.json", _asked(run, metrics))
     took = {"format": FORMAT, "seconds": round(time.perf_counter() - begun, 3)}
     replace_text(run.evaluation / "timing.json", json.dumps(took) + "\n")
+
+
+def evaluated(run: runs.Run, metrics: Metrics) -> bool:
+    """Whether a run has been scored with these metrics, on the weights that are there now."""
+    measured = run.evaluation / "measured.json"
+    known = metrics.also == () or (measured.exists() and measured.read_text() == _asked(run, metrics))
+    return known and _scored(run, *_importance(metrics))
+
+
+def _importance(metrics: Metrics) -> tuple[int | None, int | None]:
+    """Samples and images of the NLL."""
+    return (metrics.nll.samples, metrics.nll.images) if metrics.nll else (None, None)
+
+
+def _asked(run: runs.Run, metrics: Metrics) -> str:
+    """The text of measured.json."""
+    return json.dumps({"format": FORMAT, "checkpoint": run.checkpoint_hash, "also": to_dict(metrics)["also"]})
 
 
 def _scored(run: runs.Run, samples: int | None, images: int | None) -> bool:
