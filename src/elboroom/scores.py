@@ -104,6 +104,19 @@ class Score:
             f"{self.name}/{p.code}/{p.labels}/{p.scaling}, {learner}" if self.name.startswith("probe/") else self.name
         )
 
+    @property
+    def spread(self) -> str:
+        """What ``stderr`` is, in words; empty where there is none."""
+        if self.stderr is None:
+            return ""
+        told = self.protocol.estimator.partition("; ± ")[2]
+        if told.startswith("deviation over repetitions"):
+            one = "with all labels, which is one fit, the binomial standard error over test images"
+            return one if self.protocol.labels == "all" else "the deviation over repetitions"
+        if states := re.match(r"deviation over seeds (\d+ to \d+)", told):
+            return f"the deviation over the random states {states[1]} of K-means"
+        return f"the standard error over {'batches' if self.name.startswith('mpd') else 'images'}"
+
     def __str__(self) -> str:
         error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
         p = self.protocol

@@ -141,7 +141,8 @@ def test_rows_without_values_are_ranked_without_intervals(four_kept, tmp_path):
         path.unlink()
     group = compare([tmp_path / "k"], ["elbo"])[0].groups[0]
     assert [r.rank for r in group.rows] == [1, 2]
-    assert (group.pairs, group.how) == ([], "no intervals: no values per example are kept for these scores")
+    spread = "± is the standard error of the mean over seeds"
+    assert (group.pairs, group.how) == ([], f"{spread}; no intervals: no values per example are kept for these scores")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".md", ".html"])
