@@ -8,7 +8,7 @@ import pytest
 
 from elboroom import scores
 from elboroom.errors import InputError
-from elboroom.scores import Protocol, Score
+from elboroom.scores import Protocol, Score, briefly, lines
 
 HELD = Protocol(
     data="digits",
@@ -154,3 +154,24 @@ def test_a_later_format_is_refused(tmp_path):
 def test_in_words():
     assert str(score(93.421)) == "nll = 93.42 ± 0.5 nats"
     assert str(dataclasses.replace(score(93.421), stderr=None)) == "nll = 93.42 nats"
+
+
+def test_notes_that_say_the_same_are_said_once():
+    notes = {
+        "probe/knn, mean, raw": "too few",
+        "probe/knn, z, raw": "too few",
+        "probe/svm, mean": "too few",
+        "nll": "no",
+    }
+    assert briefly(notes) == ["probe/knn (2 rows): too few", "probe/svm, mean: too few", "nll: no"]
+
+
+def test_lines_name_the_estimator_where_nothing_else_tells_scores_apart():
+    held = Protocol(data="d", split="test", rows="r", binarization="none", likelihood="bernoulli", code="mean")
+    found = [
+        Score(
+            name="probe/svm", value=v, unit="%", better="", examples=9, protocol=dataclasses.replace(held, estimator=e)
+        )
+        for v, e in ((50.0, "linear; ± a"), (60.0, "rbf; ± a"), (60.0, "rbf; ± a"))
+    ]
+    assert lines(found) == ["probe/svm = 50 %  (mean)  [linear]", "probe/svm = 60 %  (mean)  [rbf]"]

@@ -183,6 +183,7 @@ class Evaluate:
     def __call__(self) -> int:
         from elboroom.config.files import metrics_from
         from elboroom.evaluation import evaluate
+        from elboroom.scores import lines
 
         _at_least(self.samples, 0, "samples")
         _at_least(1 if self.images is None else self.images, 1, "images")
@@ -198,8 +199,7 @@ class Evaluate:
                 f"stopped: {reason}. What was estimated so far is kept in {run.evaluation}; the same command goes on."
             )
             return STOPPED
-        for score in scores:
-            print(score)
+        print("\n".join(lines(scores)))
         if self.samples and other is None:
             _print_worst(run)
         print(f"written to {run.evaluation}. Next: `elboroom report {run.folder}`.")
@@ -512,16 +512,19 @@ class Verify:
     """Allow configurations that name your own parts; importing them runs their code."""
 
     def __call__(self) -> int:
-        from elboroom.report.check import wrong_numbers
+        from elboroom.report.check import wrong_headline, wrong_numbers
         from elboroom.studies.recompute import from_training, from_weights
         from elboroom.studies.verify import Finding, arithmetic
 
         use_data(self.data_dir)
         first = arithmetic(self.folder)
-        wrong, count = wrong_numbers(self.folder)
-        first.findings += [Finding("report.html", line) for line in wrong]
-        if count and not wrong:
-            first.done.append(f"report.html: {count} numbers are those of the runs")
+        (wrong, count), (above, means, unread) = wrong_numbers(self.folder), wrong_headline(self.folder)
+        first.findings += [Finding("report.html", line) for line in wrong + above]
+        if count and not wrong + above:
+            first.done.append(f"report.html: {count} numbers are those of the runs, {means} at its top their means")
+        first.gaps += [f"report.html: {unread}"] if unread else []
+        if count:
+            first.gaps.append("report.html: its figures, and the tables between the first ones and the details")
         found = [first]
         with Screen() as screen:
             more = {"trust": self.trust, "cache": cache_folder(), "progress": screen.share, "say": screen.say}

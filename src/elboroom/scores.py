@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +12,10 @@ from typing import Any, Literal
 from elboroom.errors import InputError
 
 FORMAT = 1
+DRAWN = {"z": 1, "mean-of-50": 50, "reconstructions": 1}
+"""Posterior samples of each image behind a code, or behind what is decoded from one; a mean takes none."""
+OF_CODES = ("active-units", "mpd", "mpd-std", "probe/rarest-class")
+"""Scores of codes whose protocol names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +31,7 @@ class Protocol:
     binarization: str
     """none, threshold, static or dynamic, with the seed of the draw where there is one."""
     copies: int = 1
-    """Binarizations of each image; standard errors are over images, not over copies."""
+    """Binarizations of each image; standard errors are over images, not over copies. Codes are of the first alone."""
     likelihood: str
     """Name and constants of p(x|z)."""
     weights: Literal["raw", "average"] = "raw"
@@ -34,7 +41,7 @@ class Protocol:
     estimator: str = ""
     """How an expectation over z was taken."""
     samples: int = 0
-    """Posterior samples of the estimator (0: none drawn)."""
+    """Posterior samples of each image behind the estimate or the code that it reads (0: none drawn)."""
     beta: float | None = None
     """Weight of the rate in training, where the objective was no bound on log p(x)."""
     trained: str = ""
@@ -74,13 +81,71 @@ class Score:
     @property
     def key(self) -> tuple[str, Protocol]:
         """Name and protocol; what was trained follows from the checkpoint, and older files do not say it."""
-        return self.name, dataclasses.replace(self.protocol, trained="")
+        return self.name, dataclasses.replace(self.restated, trained="")
+
+    @property
+    def restated(self) -> Protocol:
+        """The protocol without what older versions stated otherwise of the same number.
+
+        They gave scores of codes the copies that the bounds have, no samples to sampled codes, and noise no size.
+        """
+        p = self.protocol
+        if not p.code and self.name not in OF_CODES:
+            return p
+        code = re.sub(r"^(control: noise)-\d+$", r"\1", p.code)
+        return dataclasses.replace(p, code=code, copies=1, samples=p.samples or DRAWN.get(p.code, 0))
+
+    @property
+    def examples_name(self) -> str:
+        """Under which name its values per example are kept: its own, but probes have many scores of one name."""
+        p = self.protocol
+        learner = p.estimator.partition(";")[0]
+        return (
+            f"{self.name}/{p.code}/{p.labels}/{p.scaling}, {learner}" if self.name.startswith("probe/") else self.name
+        )
+
+    @property
+    def spread(self) -> str:
+        """What ``stderr`` is, in words; empty where there is none."""
+        if self.stderr is None:
+            return ""
+        told = self.protocol.estimator.partition("; ± ")[2]
+        if told.startswith("deviation over repetitions"):
+            one = "with all labels, which is one fit, the binomial standard error over test images"
+            return one if self.protocol.labels == "all" else "the deviation over repetitions"
+        if states := re.match(r"deviation over seeds (\d+ to \d+)", told):
+            return f"the deviation over the random states {states[1]} of K-means"
+        return f"the standard error over {'batches' if self.name.startswith('mpd') else 'images'}"
 
     def __str__(self) -> str:
         error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
         p = self.protocol
         read = ", ".join(word for word in (p.code, p.labels and f"labels {p.labels}", p.scaling) if word)
-        return f"{self.name} = {self.value:.4g}{error} {self.unit}" + (f"  ({read})" if read else "")
+        value = f"{self.value:.4g}{error} {self.unit}".rstrip()
+        return f"{self.name} = {value}" + (f"  ({read})" if read else "")
+
+
+def briefly(notes: Mapping[str, str]) -> list[str]:
+    """Notes a line each, by the name of the score (behind a comma: of which row); what is said of many is said once."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for where, text in notes.items():
+        alike.setdefault((where.split(", ")[0], text), []).append(where)
+    return [
+        f"{rows[0] if len(rows) == 1 else f'{name} ({len(rows)} rows)'}: {text}" for (name, text), rows in alike.items()
+    ]
+
+
+def lines(scores: list[Score]) -> list[str]:
+    """A line each, equal scores once; where names and codes are equal, with the words of their estimators."""
+    shown = merge([], scores)
+    heads = Counter(_head(s) for s in shown)
+    return [f"{s}  [{s.protocol.estimator.partition(';')[0]}]" if heads[_head(s)] > 1 else str(s) for s in shown]
+
+
+def _head(score: Score) -> tuple[str, ...]:
+    """By what a printed line is recognized."""
+    p = score.protocol
+    return score.name, p.code, p.labels, p.scaling
 
 
 def merge(old: list[Score], new: list[Score]) -> list[Score]:

@@ -95,7 +95,7 @@ def test_duplicated_codes():
 def test_noise_is_at_chance():
     labels = torch.arange(1200) % 3
     found = clusters(Encoded(blurred(labels=labels), labels=labels), **THREE | {"controls": ("noise",)})
-    noise = {s.name: s.value for s in found.scores if s.protocol.code == "control: noise"}
+    noise = {s.name: s.value for s in found.scores if s.protocol.code == "control: noise-3"}
     assert abs(noise["cluster/ari"]) < 0.01
     assert noise["cluster/majority"] < 40
 
@@ -118,7 +118,7 @@ def test_scores_are_means_and_deviations_over_seeds():
 def test_protocols_of_a_table():
     found = clusters(Encoded(blurred()), sizes=(3, 4), seeds=2, controls=("pca", "noise", "pixels"))
     codes = {s.protocol.code for s in found.scores}
-    assert codes == {"mean", "control: pca-3", "control: noise", "control: pixels"}
+    assert codes == {"mean", "control: pca-3", "control: noise-3", "control: pixels"}
     assert {s.protocol.estimator for s in found.scores} == {
         f"K-means, K {k}, k-means++, best of 10 starts; ± deviation over seeds 0 to 1" for k in (3, 4)
     }
@@ -143,7 +143,7 @@ def test_controls_are_kept(tmp_path):
 def test_rows_that_cannot_be_had():
     found, _ = measure(Encoded(blurred()), [Clusters(sizes=(3, 500), seeds=2, controls=())])
     assert len(found.scores) == 4
-    assert "500 clusters need as many training examples or more, got 120" in found.notes["clusters, mean, K 500, raw"]
+    assert "500 clusters need as many training examples or more, got 120" in found.notes["cluster, mean, K 500, raw"]
     with pytest.raises(InputError, match="500 clusters need"):
         clusters(Encoded(blurred()), sizes=(500,))
     (metric,) = metrics_from("clusters")

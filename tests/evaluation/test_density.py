@@ -74,6 +74,13 @@ def test_fitted_to_training_codes_and_the_prior_is_the_models_own(tmp_path):
     )
 
 
+def test_a_mixture_that_has_not_converged_says_so(monkeypatch):
+    z = torch.randn(200, 3)
+    assert Mixture(torch.cat([z, z + 20]), components=2).doubt is None
+    monkeypatch.setattr("elboroom.evaluation.density.STEPS", 1)
+    assert "had not converged after 1 steps of EM" in Mixture(z).doubt
+
+
 def test_nothing_is_fitted_to_what_is_not_finite():
     with pytest.raises(InputError, match=r"1 of 2 codes are not finite\. Train anew"):
         finite(torch.tensor([[0.0, 1.0], [float("nan"), 1.0]]))

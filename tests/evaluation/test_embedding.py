@@ -120,6 +120,10 @@ def test_training_data_follow_where_they_are_asked_for(tmp_path):
     assert len(embedding(subject, points=300).arrays["embedding"]["rows"]) == 200
     kept = embedding(subject, points=300, train=True).arrays["embedding"]
     assert len(kept["pca"]) == len(kept["labels"]) == len(kept["rows"]) == 300
+    score = scored(embedding(subject, points=300, train=True))
+    shares = pca(torch.cat([X[kept["rows"][:200]], X[kept["rows"][200:]]]))[1]
+    assert (score.examples, score.value) == (300, pytest.approx(100 * shares.sum().item()))
+    assert score.protocol.estimator.endswith("fitted to 200 of these codes and 100 of training data")
     assert sorted(kept["rows"][:200].tolist()) == list(range(200))
     assert len(embedding(subject, points=70_000, train=True).arrays["embedding"]["rows"]) == 400
 

@@ -1,5 +1,6 @@
 """Scores, codes and pictures from models whose answers are known."""
 
+import dataclasses
 import math
 
 import pytest
@@ -24,7 +25,7 @@ from elboroom.evaluation.samples import (
     traversal_values,
     traversals,
 )
-from elboroom.evaluation.views import mean_score, protocol, view
+from elboroom.evaluation.views import code_protocol, mean_score, protocol, view
 from elboroom.models import VAE, GaussianLikelihood, GaussianPosterior, NormalPrior
 from elboroom.models.evidence import log_evidence
 from elboroom.networks import mlp
@@ -327,3 +328,25 @@ def test_the_monitor_weighs_batches_by_their_examples():
     assert line["accuracy/mean"] == pytest.approx(right)
     with torch.no_grad():
         assert watch(oracle.model, Identity()) == line  # the same noise each time
+
+
+# What a protocol says of codes
+
+
+@pytest.mark.parametrize(("code", "samples"), [("mean", 0), ("z", 1), ("mean-of-50", 50), ("control: pca-2", 0)])
+def test_a_score_of_codes_is_of_one_binarization_and_names_its_samples(code, samples):
+    data = data_of(torch.rand(6, 1, 8, 8), binarize="dynamic", copies=3)
+    run = run_of(small_run(latent=2), binary_model(), (1, 8, 8))
+    held = code_protocol(run, view(data), code=code)
+    assert (held.copies, held.samples) == (1, samples)
+    assert protocol(run, view(data)).copies == 3
+
+
+@pytest.mark.parametrize(("old", "new"), [("z", "z"), ("control: noise", "control: noise-2"), ("mean", "mean")])
+def test_older_files_state_the_same_score_otherwise(old, new):
+    """They gave codes the copies of the bounds, no samples to z, and noise no size: it is one score all the same."""
+    before = dataclasses.replace(HELD, code=old, copies=5)
+    now = dataclasses.replace(HELD, code=new, samples=int(new == "z"))
+    one, other = (mean_score("probe/knn", torch.ones(2), "%", "higher", p) for p in (before, now))
+    assert one.key == other.key
+    assert mean_score("nll", torch.ones(2), "", "", dataclasses.replace(HELD, copies=5)).key[1].copies == 5

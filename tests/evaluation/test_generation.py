@@ -1,5 +1,6 @@
 """The Fréchet distance and the confidence of a classifier, against closed forms and loops written out."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -15,7 +16,7 @@ from elboroom.config.files import metrics_from
 from elboroom.config.metrics import Frechet
 from elboroom.errors import InputError
 from elboroom.evaluation import generation
-from elboroom.evaluation.classifiers import FEATURES, Classifier, classifier
+from elboroom.evaluation.classifiers import FEATURES, WEAK, Classifier, classifier
 from elboroom.evaluation.evaluate import measure
 from elboroom.evaluation.generation import (
     CONTROL,
@@ -287,7 +288,8 @@ def test_samples_of_a_fitted_density_are_said_to_be_that(toy, tmp_path):
     assert len({s.value for s in by_density.values()}) == 3
 
 
-def test_both_metrics_are_made_from_their_configuration(tmp_path):
+def test_both_metrics_are_made_from_their_configuration(tmp_path, monkeypatch):
+    monkeypatch.setattr("elboroom.evaluation.generation.WEAK", dataclasses.replace(WEAK, least_steps=0))
     found, skipped = measure(on(tmp_path, copying(6)), metrics_from("[{kind: frechet, images: 100}, confidence]"))
     names = [s.name for s in found.scores]
     assert (names.count("fd"), skipped) == (5, {})

@@ -201,8 +201,11 @@ def test_the_first_of_an_order_and_the_end_held_out():
     order = np.arange(59, -1, -1)
     assert subset(np.zeros(60, dtype=int), order, 3).chosen.tolist() == [59, 58, 57]
     found = subset(np.zeros(60, dtype=int), order, None, held_out=1 / 30)
-    assert found.held_out.tolist() == [1, 0]
-    assert len(found.chosen) == 58
+    assert found.held_out.tolist() == list(range(29, -1, -1))  # a thirtieth would be two: too few to stop by
+    assert found.chosen.tolist() == list(range(59, 29, -1))
+    assert len(subset(np.zeros(1500, dtype=int), np.arange(1500), 100, held_out=1 / 30).held_out) == 50
+    with pytest.raises(InputError, match="30 training examples are too few to hold 30 of them out"):
+        subset(np.zeros(30, dtype=int), np.arange(30), None, held_out=1 / 30)
 
 
 def test_balanced_labels_are_the_first_of_each_class():
@@ -244,14 +247,30 @@ def test_the_rarest_class_is_told():
 def test_protocols_of_a_table():
     found = knn(Encoded(blurred(), blurred(1)), labels=(20, None), repetitions=3)
     rows = {(s.protocol.code, s.protocol.labels, s.protocol.scaling) for s in found.scores if s.name == "probe/knn"}
-    codes = ("mean", "control: pca-3", "control: pixels", "control: noise")
+    codes = ("mean", "control: pca-3", "control: pixels", "control: noise-3")
     assert rows == set(itertools.product(codes, ("20, 3 repetitions", "all"), ("raw", "standardized")))
     (score,) = [s for s in found.scores if s.protocol.code == "mean" and s.protocol.labels == "all"][:1]
     assert score.protocol.estimator.startswith("10 nearest neighbours, weights 1/distance; ± deviation")
     assert (score.unit, score.better, score.examples) == ("%", "higher", 120)
-    kept = found.examples["probe/knn/mean/all/raw"]
-    assert 100 * kept.mean().item() == pytest.approx(score.value, abs=1e-4)
-    assert set(found.examples) == {"probe/knn/mean/all/raw", "probe/knn/mean/all/standardized"}
+    words = "10 nearest neighbours, weights 1/distance"
+    assert set(found.examples) == {f"probe/knn/mean/all/{scale}, {words}" for scale in ("raw", "standardized")}
+    kept = found.examples[score.examples_name]
+    assert kept.mean().item() == pytest.approx(score.value)
+    assert set(kept.tolist()) == {0.0, 100.0}
+
+
+def test_labels_to_stop_by_are_counted_beside_the_labelled():
+    found, _ = measured(Encoded(blurred()), "logistic-sgd", **FAST | {"scaling": ("raw",)})
+    named = {s.name: s.protocol.labels for s in found.scores if s.protocol.labels != "all"}
+    assert set(named.values()) == {"20 and 30 to stop by, 2 repetitions"}
+
+
+def test_settings_of_one_probe_keep_their_values_and_notes_apart():
+    both = [*metrics_from("[{kind: svm}, {kind: svm, kernel: linear}]")]
+    both = [dataclasses.replace(m, labels=(5000, None), scaling=("raw",), controls=()) for m in both]
+    found, _ = measure(Encoded(blurred()), both)
+    assert len(found.examples) == 2
+    assert {where.partition("raw")[2] for where in found.notes} == {"", ", linear"}
 
 
 def test_defaults_of_configuration_and_by_hand_agree():
@@ -269,7 +288,7 @@ def test_pixels_and_components_are_what_their_names_say():
     scores = knn(found, labels=(None,), scaling=("raw",))
     table = {s.protocol.code: s.value for s in scores.scores}
     assert table["control: pixels"] == table["control: pca-2"] == 100
-    assert table["control: noise"] < 60
+    assert table["control: noise-2"] < 60
     assert table["mean"] == pytest.approx(100 / 3)
 
 
@@ -323,8 +342,9 @@ def test_notes_are_found_and_missing_labels_skip_the_metric():
     assert any("got 5" in text for text in found.notes.values())
     subject = Encoded(blurred())
     subject.data = data_of(torch.rand(120, 1, 8, 8))
-    _, skipped = measure(subject, [Knn()])
-    assert "has no labels" in skipped["knn"]
+    _, skipped = measure(subject, [Knn(), Knn(code="z", labels=(100, None))])
+    assert list(skipped) == ["knn", "knn, code z, labels 100 null"]
+    assert all("has no labels" in reason for reason in skipped.values())
 
 
 def test_codes_that_are_no_numbers_are_refused():
@@ -350,7 +370,7 @@ def test_images_beyond_memory_are_no_control(monkeypatch):
     with pytest.raises(InputError, match=r"7,680 pixels.*data\.limit"):
         images(Encoded(blurred()), "train")
     found = knn(Encoded(blurred()), **FAST | {"controls": ("pixels", "noise")})
-    assert {s.protocol.code for s in found.scores if s.protocol.code} == {"mean", "control: noise"}
+    assert {s.protocol.code for s in found.scores if s.protocol.code} == {"mean", "control: noise-3"}
 
 
 def test_digits_end_to_end(tmp_path):
@@ -372,7 +392,7 @@ def test_digits_end_to_end(tmp_path):
     assert table["control: pixels", "all", "raw"] > 90
     assert table["control: pca-10", "all", "raw"] > 85
     assert table["z", "all", "raw"] < 35
-    assert table["control: noise", "all", "raw"] < 25
+    assert table["control: noise-10", "all", "raw"] < 25
 
 
 @pytest.mark.slow

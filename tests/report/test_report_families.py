@@ -55,7 +55,32 @@ def test_ways_of_reading_are_columns_named_by_what_differs():
     few = [probe(50.0, labels="100, 5 repetitions"), probe(60.0, scaling="standardized"), probe(55.0)]
     table = families.families([entry("vae", few)], ["probe/knn"])[0][1]
     assert [c.title for c in table.columns] == ["100 labels, raw", "all labels, standardized", "all labels, raw"]
-    assert table.methods == ["probe/knn: 10 neighbours, ± deviation"]
+    assert table.methods == ["probe/knn: 10 neighbours", "± is the standard error over images"]
+
+
+DEVIATION = "10 neighbours; ± deviation over repetitions, of all labels binomial"
+REPEATED = "the deviation over repetitions"
+BINOMIAL = "with all labels, which is one fit, the binomial standard error over test images"
+
+
+def several(count):
+    few = [probe(80.0, estimator=DEVIATION), probe(50.0, labels="100, 5 repetitions", estimator=DEVIATION)]
+    pca = probe(85.0, code="control: pca-6", labels="100, 5 repetitions", estimator=DEVIATION)
+    return families.families([entry("vae", [*few, pca], seed) for seed in range(count)], ["probe/knn"])[0][1]
+
+
+def test_what_the_error_is_of_one_seed_and_of_several():
+    assert several(1).methods[1] == f"± is {BINOMIAL}, {REPEATED}"
+    assert several(2).methods[1] == (
+        f"± is of several seeds the standard error of their mean, of one seed, and of controls, {REPEATED}"
+    )
+
+
+def test_a_score_of_one_seed_among_several_has_no_error_of_seeds():
+    runs = [entry("vae", [probe(80.0), probe(1.0, code="z")], 0), entry("vae", [probe(84.0)], 1)]
+    runs[1].scores.append(probe(70.0, scaling="standardized"))
+    line = families.families(runs, ["probe/knn"])[0][1].lines[0]
+    assert [(c.text, c.error) for c in line.cells[:2]] == [("82.00", "2.00"), ("70.00", "")]
 
 
 def test_seeds_are_averaged_and_their_spread_shown():

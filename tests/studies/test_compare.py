@@ -18,7 +18,7 @@ from elboroom.evaluation.comparison import paired_bootstrap
 from elboroom.scores import Protocol, Score
 from elboroom.studies import compared
 from elboroom.studies.compare import Row, compare, difference, ranked
-from elboroom.studies.kept import read, values_of
+from elboroom.studies.kept import Kept, read, values_of
 
 QUICK = {"resamples": 200}
 
@@ -141,7 +141,8 @@ def test_rows_without_values_are_ranked_without_intervals(four_kept, tmp_path):
         path.unlink()
     group = compare([tmp_path / "k"], ["elbo"])[0].groups[0]
     assert [r.rank for r in group.rows] == [1, 2]
-    assert (group.pairs, group.how) == ([], "no intervals: no values per example are kept for these scores")
+    spread = "± is the standard error of the mean over seeds"
+    assert (group.pairs, group.how) == ([], f"{spread}; no intervals: no values per example are kept for these scores")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".md", ".html"])
@@ -236,3 +237,16 @@ def test_arrays_of_all_runs_have_one_length(four_kept, tmp_path):
     save_file(arrays, path)
     group = compare([tmp_path / "k"], ["elbo"], **QUICK)[0].groups[0]
     assert group.pairs == []
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_values_of_probes_are_percent_and_older_files_of_zeros_and_ones_too(tmp_path, older):
+    held = dataclasses.replace(HELD, code="mean", labels="all", scaling="raw", estimator="neighbours; ± deviation")
+    right = np.array([1.0, 0.0, 1.0, 1.0], dtype=np.float32)
+    score = Score(name="probe/knn", value=75.0, unit="%", better="higher", examples=4, protocol=held)
+    kept = {"probe/knn/mean/all/raw": right} if older else {score.examples_name: 100 * right}
+    save_file(kept, tmp_path / "examples.safetensors")
+    run = Kept(path=tmp_path, variant="vae")
+    assert values_of(score, run).tolist() == [100.0, 0.0, 100.0, 100.0]
+    other = dataclasses.replace(score, value=50.0, protocol=dataclasses.replace(held, estimator="others; ± deviation"))
+    assert values_of(other, run) is None

@@ -64,6 +64,15 @@ def test_a_finished_run_lends_its_speed(finished, monkeypatch):
     assert "finished runs of the same configuration" in summary(longer, STUDY.metrics)
 
 
+@pytest.mark.parametrize("change", [{"also": ("shuffled-codes",)}, {"nll": {"samples": 3}}])
+def test_a_run_that_was_evaluated_with_other_metrics_is_not_finished(finished, change):
+    metrics = Metrics(**{"nll": {"samples": 2, "images": 4}, **change})
+    done, _ = estimate(looked(finished), metrics)
+    assert (done.trained, done.seconds) == (True, 7)
+    assert words(done) == "to be evaluated with these metrics: about 7 s, 0.0 MB"
+    assert "metrics that were asked for then" in summary([done], metrics)
+
+
 def test_a_stopped_run_has_its_steps_behind_it(finished, monkeypatch):
     planned = looked(finished)
     planned[1].status = "stopped"

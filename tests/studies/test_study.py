@@ -309,7 +309,8 @@ def test_scores_under_another_protocol_are_not_those_asked_for(study, tmp_path, 
 def test_a_metric_that_is_added_later_is_measured_once(study, tmp_path):
     """A run that cannot have it is skipped with the reason, and is not tried at every call."""
     go(study, tmp_path)
-    more = Study(**parse_yaml(TEXT.replace("metrics: {", "metrics: {also: standard, "), "here"))
+    also = "metrics: {also: [shuffled-codes, disentanglement], "
+    more = Study(**parse_yaml(TEXT.replace("metrics: {", also), "here"))
     said = go(more, tmp_path)
     assert sum("evaluating" in line for line in said) == 4
     assert not any("evaluating" in line for line in go(more, tmp_path))

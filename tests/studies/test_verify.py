@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from elboroom import cli
 from elboroom.errors import InputError
-from elboroom.report.check import shows, wrong_numbers
+from elboroom.report.check import shows, wrong_headline, wrong_numbers
 from elboroom.scores import Protocol, Score
 from elboroom.studies.recompute import from_training, from_weights
 from elboroom.studies.verify import arithmetic
@@ -69,12 +69,16 @@ def test_committed_results_agree(ledger):
     lines, count = wrong_numbers(ledger.parent)
     assert lines == []
     assert count > 0
+    above, means, unread = wrong_headline(ledger.parent)
+    assert (above, unread) == ([], "")
+    assert means > 0
 
 
 def test_results_study_and_run_agree(four, four_kept):
     for folder in (four_kept, four, four / "vae" / "seed-0"):
         assert said(folder) == []
         assert wrong_numbers(folder)[0] == []
+        assert wrong_headline(folder)[0] == []
     done = " ".join(arithmetic(four_kept).done)
     assert "runs/vae/seed-0/: distortion, rate, elbo, accuracy/z, accuracy/mean, nll" in done
     assert "files have the hashes" in done
@@ -144,6 +148,26 @@ def test_edited_page_is_named(kept):
     page.write_text(text.replace(cell[0], cell[0].replace(cell[1], "−1.00 ± 0.10 nats"), 1))
     assert wrong_numbers(kept)[0][0].startswith("vae, seed 0: shows elbo = −1.00 ± 0.10 nats, should be elbo = ")
     assert any(line.startswith("report.html: its sha256") for line in said(kept))
+
+
+def test_edited_table_at_the_top_is_named(kept):
+    page = kept / "report.html"
+    text = page.read_text()
+    cell = re.search(r'<td class="n">(?:<b>)?−([\d.]+)', text)
+    page.write_text(text.replace(cell[0], cell[0].replace(cell[1], "1.00"), 1))
+    assert wrong_numbers(kept)[0] == []
+    (line,) = wrong_headline(kept)[0]
+    assert re.match(r"\w+: its table at the top shows −1\.00 \([±\d. ]+\), should be −\d", line)
+
+
+def test_a_page_of_another_shape_is_said_to_be_unread(kept):
+    page = kept / "report.html"
+    page.write_text(page.read_text().replace('<th scope="row">vae', '<th scope="row">other', 1))
+    assert wrong_headline(kept) == (
+        [],
+        0,
+        "the tables at its top have other rows or columns than this version would give them: not read",
+    )
 
 
 LEDGER = {

@@ -162,7 +162,8 @@ class Logistic(Probe):
 @settings
 class LogisticSgd(Probe):
     """A linear classifier by plain SGD without penalty, as MAE's program trains it: a thirtieth of the training
-    examples (2,000 of MNIST's) says when the learning rate is halved and when to stop."""
+    examples (2,000 of MNIST's, 30 at the least) says when the learning rate is halved and when to stop. So a row of
+    100 labels has seen 2,100, and its protocol says so."""
 
     kind: Literal["logistic-sgd"] = "logistic-sgd"
 

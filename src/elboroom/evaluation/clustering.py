@@ -112,7 +112,7 @@ def clusters(
             rows = _rows(source, scale, size, seeds, restarts, step)
             found.scores.extend(_scores(subject, source, scale, size, restarts, rows))
         except InputError as reason:
-            found.notes[f"clusters, {source.words}, K {size}, {scale}"] = str(reason)
+            found.notes[f"cluster, {source.words}, K {size}, {scale}"] = str(reason)
         while done < until:
             step()
     if not found.scores:
@@ -143,7 +143,7 @@ def _scores(
     scores = []
     for name, (unit, labels) in MEASURES.items():
         values = [row[name] for row in rows]
-        held = subject.protocol(estimator=words, code=source.words, labels=labels, scaling=scaling)
+        held = subject.code_protocol(estimator=words, code=source.words, labels=labels, scaling=scaling)
         error = float(np.std(values)) if len(values) > 1 else None
         scores.append(score(f"cluster/{name}", float(np.mean(values)), error, unit, subject.seen.count, held))
     return scores

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from elboroom.evaluation.views import View, mean_score, protocol
+from elboroom.evaluation.views import View, code_protocol, mean_score
 from elboroom.models import VAE
 from elboroom.numerics import Randomness
 from elboroom.runs import Run
@@ -63,7 +63,7 @@ def active_units(means: Float[Tensor, "n latent"], threshold: float = 1e-2) -> i
 
 def code_scores(run: Run, seen: View, found: Codes, companion: bool = True) -> list[Score]:
     """active-units, and the companion's accuracy on sampled codes and on means (%)."""
-    held = protocol(run, seen, estimator="variance of the posterior mean > 0.01")
+    held = code_protocol(run, seen, estimator="variance of the posterior mean > 0.01")
     units = active_units(found.mean)
     scores = [
         Score(name="active-units", value=float(units), unit="units", better="", examples=seen.count, protocol=held),
@@ -72,7 +72,7 @@ def code_scores(run: Run, seen: View, found: Codes, companion: bool = True) -> l
         return scores
     for name, right in answers(run, found).items():
         code = name.removeprefix("accuracy/")
-        held = protocol(run, seen, estimator="companion classifier", code=code, labels="all")
+        held = code_protocol(run, seen, estimator="companion classifier", code=code, labels="all")
         scores.append(mean_score(name, right, "%", "higher", held))
     return scores
 

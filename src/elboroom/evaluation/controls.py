@@ -138,7 +138,7 @@ def _noise(subject: Subject) -> Source:
         random = np.random.default_rng(seed_for(0, f"noise in place of codes, {split}"))
         return random.standard_normal((len(subject.data.splits()[split]), size), dtype=np.float32)
 
-    return Source("control: noise", subject, draw, {"control": "noise", "size": size})
+    return Source(f"control: noise-{size}", subject, draw, {"control": "noise", "size": size})
 
 
 CONTROLS = {"pca": _pca, "pixels": _pixels, "noise": _noise}

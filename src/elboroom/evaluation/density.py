@@ -17,6 +17,8 @@ from elboroom.errors import InputError
 from elboroom.evaluation.subject import Subject
 
 COMPONENTS = 10
+STEPS = 100
+"""Of the EM of a mixture at most."""
 
 
 @runtime_checkable
@@ -56,12 +58,21 @@ class Mixture:
 
         k = min(components, len(z))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # codes of fewer distinct values than components; EM at its last step
-            model = GaussianMixture(k, covariance_type="full", reg_covar=1e-6, max_iter=100, random_state=seed)
+            warnings.simplefilter("ignore")  # codes of fewer distinct values than components; for EM, see `doubt`
+            model = GaussianMixture(k, covariance_type="full", reg_covar=1e-6, max_iter=STEPS, random_state=seed)
             fitted = model.fit(z.double().cpu().numpy())
+        self.converged = bool(fitted.converged_)
         self.weights = torch.as_tensor(fitted.weights_)
         self.means = torch.as_tensor(fitted.means_)
         self.roots = torch.linalg.cholesky(torch.as_tensor(fitted.covariances_))
+
+    @property
+    def doubt(self) -> str | None:
+        """A sentence where EM stopped before it had converged (the likelihood still rose by more than 1e-3 nats a
+        code); None where it had."""
+        if self.converged:
+            return None
+        return f"the mixture fitted to the codes had not converged after {STEPS} steps of EM; a better fit may exist."
 
     def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
         """n codes, on the CPU."""

@@ -480,5 +480,5 @@ def _score(subject: Subject, name: str, value: float, examples: int, **held: Any
         unit="",
         better="higher",
         examples=examples,
-        protocol=subject.protocol(**held),
+        protocol=subject.code_protocol(**held),
     )

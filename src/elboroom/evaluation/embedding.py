@@ -94,28 +94,35 @@ def embedding(
 
     Returns:
         The file ``embedding``: a tensor [n, 2] for each method, the labels, and the row numbers. With ``pca`` also the
-        share of the variance that the two components explain (``pca/explained-variance``).
+        share of the variance that the two components explain (``pca/explained-variance``), over the codes that they
+        are fitted to: those of the plane, training codes among them where these follow. The protocol says how many.
 
     Raises:
         InputError: codes that are not finite.
     """
-    codes, labels, rows = _chosen(subject, points, train, code)
+    parts = _chosen(subject, points, train, code)
+    codes, labels, rows = _together(parts)
     arrays, scores = {"rows": rows} | ({} if labels is None else {"labels": labels}), []
     if "pca" in methods:
         plane, shares = pca(codes)
         arrays |= {"pca": plane.float(), "pca-explained": shares}
-        scores.append(_explained(subject, float(shares.sum()), len(codes), code))
+        scores.append(_explained(subject, float(shares.sum()), [len(part[0]) for part in parts], code))
     if "tsne" in methods:
         plane, used = tsne(codes, perplexity=perplexity, iterations=iterations)
         arrays |= {"tsne": plane, "tsne-perplexity": torch.tensor(used)}
     return Found(scores, arrays={"embedding": arrays})
 
 
-def _chosen(subject: Subject, points: int, train: bool, code: str) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Codes, labels and row numbers: of test data first."""
+def _chosen(subject: Subject, points: int, train: bool, code: str) -> list[tuple[Tensor, Tensor | None, Tensor]]:
+    """Codes, labels and row numbers: of test data, then of training data."""
     parts = [_split(subject, subject.split, points, code)]
     if train and (missing := points - len(parts[0][0])) > 0:
         parts.append(_split(subject, "train", missing, code))
+    return parts
+
+
+def _together(parts: list[tuple[Tensor, Tensor | None, Tensor]]) -> tuple[Tensor, Tensor | None, Tensor]:
+    """In one piece; InputError where codes are not finite."""
     codes, labels, rows = zip(*parts, strict=True)
     return finite(torch.cat(codes)), None if labels[0] is None else torch.cat(labels), torch.cat(rows)
 
@@ -127,8 +134,10 @@ def _split(subject: Subject, split: str, points: int, code: str) -> tuple[Tensor
     return subject.code(code, split)[order], labels, found.rows.cpu()[order]
 
 
-def _explained(subject: Subject, share: float, examples: int, code: str) -> Score:
-    held = subject.protocol(estimator="first two principal components", code=code, samples=int(code == "z"))
+def _explained(subject: Subject, share: float, counts: list[int], code: str) -> Score:
+    """Of all the codes that the components are fitted to: so many of the split, and then of training data."""
+    of = f", fitted to {counts[0]:,} of these codes and {counts[1]:,} of training data" if len(counts) > 1 else ""
+    held = subject.code_protocol(estimator=f"first two principal components{of}", code=code)
     return Score(
-        name="pca/explained-variance", value=100 * share, unit="%", better="", examples=examples, protocol=held
+        name="pca/explained-variance", value=100 * share, unit="%", better="", examples=sum(counts), protocol=held
     )

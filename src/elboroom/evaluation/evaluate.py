@@ -1,5 +1,6 @@
 """Score a checkpoint and write down whatever the report will need."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -86,9 +87,8 @@ def evaluate(
     found, skipped = measure(subject, metrics, say)
     scores += found.scores
     notes |= found.notes
-    for name, note in notes.items():
-        if note is not None:
-            say(f"{name}: {note}")
+    for line in score_files.briefly({name: note for name, note in notes.items() if note is not None}):
+        say(line)
     with room(run.evaluation, "evaluate again"):
         everything = _write(run, seen, scores, examples | found.examples, encoded, keep=other is None)
         if headline:
@@ -120,14 +120,14 @@ def likelihood(subject: Subject, samples: int, images: int | None = None) -> Fou
 def measure(
     subject: Subject, metrics: Sequence[Any], say: Callable[[str], None] = lambda text: None
 ) -> tuple[Found, dict[str, str]]:
-    """What the metrics find, together, and the reasons of those that this run cannot have, by kind."""
+    """What the metrics find, together, and the reasons of those that this run cannot have, by `label`."""
     together, skipped = Found(), {}
     for metric in metrics:
         try:
             found = build.make(metric, subject=subject)
         except InputError as reason:
-            skipped[metric.kind] = str(reason)
-            say(f"{metric.kind}: skipped: {reason}")
+            skipped[label(metric)] = str(reason)
+            say(f"{label(metric)}: skipped: {reason}")
             continue
         together.scores.extend(found.scores)
         together.examples.update(found.examples)
@@ -135,6 +135,20 @@ def measure(
             together.arrays[file] = together.arrays.get(file, {}) | arrays
         together.notes.update(found.notes)
     return together, skipped
+
+
+def label(metric: Any) -> str:
+    """The kind of a metric, with what is not as it is by default: two entries of one kind have two labels."""
+    fields = [f for f in dataclasses.fields(metric) if f.name != "kind"]
+    changed = {f.name: value for f in fields if (value := getattr(metric, f.name)) != f.default}
+    return ", ".join([metric.kind, *(f"{name} {_plain(value)}" for name, value in changed.items())])
+
+
+def _plain(value: Any) -> str:
+    """A setting in words: null where there is none, several of them apart."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(_plain, value)) or "none"
+    return "null" if value is None else str(value)
 
 
 def has_likelihood(run: Run) -> bool:

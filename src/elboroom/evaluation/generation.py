@@ -15,7 +15,7 @@ from elboroom.evaluation.subject import Found, Subject
 from elboroom.evaluation.views import mean_score
 from elboroom.models import VAE
 from elboroom.numerics import Randomness, seed_for
-from elboroom.scores import Protocol, Score
+from elboroom.scores import DRAWN, Protocol, Score
 
 CONTROL = "control: train images"
 Images = Iterator[Float[Tensor, "batch *event"]]
@@ -92,20 +92,25 @@ def frechet(subject: Subject, *, images: int = 10_000, pixels: str = "mean") -> 
     held = _protocol(subject, judge, f"Gaussian fits to features of {n:,} images; {WORDS[pixels]}", pixels)
     settings = [images, pixels, judge.hash]
     values = {CONTROL: subject.remembered("fd/control", settings, lambda: _control(subject, judge, test, n, pixels))}
-    for kind, decoded_images in _generated(subject, chosen, pixels):
+    notes: dict[str, str] = {}
+    for kind, decoded_images in _generated(subject, chosen, pixels, notes):
         values[kind] = frechet_distance(*test, *moments(_features(judge, decoded_images)))
-    scores = [_score("fd", v, "", "lower", n, dataclasses.replace(held, code=k)) for k, v in values.items()]
-    return Found([_accuracy(subject, judge, "fd/accuracy"), *scores])
+    scores = [_score("fd", v, "", "lower", n, _of_code(held, k)) for k, v in values.items()]
+    return Found([_accuracy(subject, judge, "fd/accuracy"), *scores], notes=notes)
 
 
 WORDS = {"mean": "means of p(x|z), test images before binarization", "sample": "draws of p(x|z)"}
 
 
-def _generated(subject: Subject, chosen: Integer[Tensor, " n"], pixels: str) -> Iterator[tuple[str, Images]]:
-    """By the origin of the codes; the prior last."""
+def _generated(
+    subject: Subject, chosen: Integer[Tensor, " n"], pixels: str, notes: dict[str, str]
+) -> Iterator[tuple[str, Images]]:
+    """By the origin of the codes, the prior last; and notes on the densities that they are drawn from."""
     yield "reconstructions", decoded(subject.model, subject.code("z")[chosen].to(subject.run.device), pixels)
     for kind in ("gaussian", "mixture", "prior"):
-        yield kind, decoded(subject.model, drawn(subject, kind, len(chosen)), pixels)
+        z, note = drawn(subject, kind, len(chosen))
+        notes |= {f"fd, {kind}": note} if note else {}
+        yield kind, decoded(subject.model, z, pixels)
 
 
 def _control(subject: Subject, judge: Classifier, test: tuple[Tensor, Tensor], n: int, pixels: str) -> float:
@@ -129,8 +134,11 @@ def confidence(subject: Subject, *, images: int = 10_000, density: str = "prior"
 
     over n decoded draws (``confidence/samples``), n reconstructions of test images from sampled z
     (``confidence/reconstructions``) and from the mean (``confidence/mean-reconstructions``), all of them means of
-    p(x|z); below, the N test images before any binarization (``confidence/baseline``). Above 1, images are easier to
-    recognize than real ones. It says nothing of variety: a decoder that repeats one clear image scores high.
+    p(x|z); below, the N test images before any binarization (``confidence/baseline``). What is reconstructed are the
+    test images as the model sees them (their first binarization, where it was trained on binarized ones), and the
+    classifier sees no binarized image: it has learned from training images before any binarization, and the mean of
+    p(x|z) is grey as these are. Above 1, images are easier to recognize than real ones. It says nothing of variety: a
+    decoder that repeats one clear image scores high.
     Eq. (13) of the study of the ELBO in β-VAEs. Standard errors take the baseline as given.
 
     Args:
@@ -149,16 +157,31 @@ def confidence(subject: Subject, *, images: int = 10_000, density: str = "prior"
         _accuracy(subject, judge, "classifier/accuracy"),
         mean_score("confidence/baseline", baseline, "probability", "", held),
     ]
+    z, doubt = drawn(subject, density, images)
+    notes = {} if doubt is None else {f"confidence/samples, {density}": doubt}
     codes = {
-        "samples": (density, drawn(subject, density, images)),
+        "samples": (density, z),
         "reconstructions": ("z", subject.code("z")[chosen].to(subject.run.device)),
         "mean-reconstructions": ("mean", subject.code("mean")[chosen].to(subject.run.device)),
     }
     for name, (code, z) in codes.items():
         share = _sureness(judge, decoded(model, z)) / baseline.mean()
-        how = dataclasses.replace(held, code=code, estimator=f"{held.estimator}, over that of test images")
+        how = dataclasses.replace(_of_code(held, code), estimator=f"{held.estimator}, over that of test images")
         scores.append(mean_score(f"confidence/{name}", share, "ratio", "", how))
-    return Found(scores)
+    if note := _chance(scores[0], subject.labels()):
+        notes["classifier/accuracy"] = note
+    return Found(scores, notes=notes)
+
+
+def _chance(accuracy: Score, labels: Integer[Tensor, " n"]) -> str | None:
+    """A sentence where the classifier knows no more than which class is the commonest; None where it does."""
+    commonest = 100 * labels.unique(return_counts=True)[1].max().item() / len(labels)
+    if accuracy.value - 2 * (accuracy.stderr or 0.0) > commonest:
+        return None
+    return (
+        f"the classifier is right in {accuracy.value:.3g} % of test images, the commonest class alone in "
+        f"{commonest:.3g} %: it has learned nothing, and its confidence says nothing."
+    )
 
 
 def _sureness(judge: Classifier, images: Images) -> Float[Tensor, " n"]:
@@ -189,10 +212,11 @@ def decoded(model: VAE, z: Float[Tensor, "n latent"], pixels: str = "mean", size
         yield images
 
 
-def drawn(subject: Subject, kind: str, n: int) -> Float[Tensor, "n latent"]:
-    """n codes from the prior or from a fitted density, on the run's device."""
+def drawn(subject: Subject, kind: str, n: int) -> tuple[Float[Tensor, "n latent"], str | None]:
+    """n codes from the prior or from a fitted density, on the run's device; and what is to be doubted of the fit."""
     with torch.no_grad():
-        return source(subject, kind).draw(n, Randomness(0)("generation")).to(subject.run.device)
+        density = source(subject, kind)
+        return density.draw(n, Randomness(0)("generation")).to(subject.run.device), getattr(density, "doubt", None)
 
 
 @torch.no_grad()
@@ -202,9 +226,15 @@ def over(look: Callable[[Tensor], Tensor], images: Iterable[Tensor]) -> Tensor:
 
 
 def _protocol(subject: Subject, judge: Classifier, estimator: str, pixels: str) -> Protocol:
-    """With the binarization of what the classifier saw: none where images are compared before it."""
+    """With the binarization of what the classifier saw: none where images are compared before it (what the encoder
+    saw, for reconstructions, is binarized as the data is)."""
     held = subject.protocol(estimator=estimator, classifier=judge.hash)
     return dataclasses.replace(held, copies=1, binarization="none" if pixels == "mean" else held.binarization)
+
+
+def _of_code(held: Protocol, code: str) -> Protocol:
+    """With where the decoded codes came from, and the posterior samples behind them."""
+    return dataclasses.replace(held, code=code, samples=DRAWN.get(code, 0))
 
 
 def _accuracy(subject: Subject, judge: Classifier, name: str) -> Score:

@@ -124,7 +124,7 @@ def pairs(subject: Subject, *, batch: int = 100, weighting: str = "batches") -> 
     found = torch.tensor([pair_statistics(q.at(part)) for part in parts], dtype=torch.float64)
     counts = torch.tensor([float(len(p) * (len(p) - 1)) for p in parts], dtype=torch.float64)
     weights = counts if weighting == "pairs" else torch.ones_like(counts)
-    held = subject.protocol(estimator=f"closed form, ordered pairs in batches of {batch}, mean over {weighting}")
+    held = subject.code_protocol(estimator=f"closed form, ordered pairs in batches of {batch}, mean over {weighting}")
     scores = []
     for name, values in zip(("mpd", "mpd-std"), found.T, strict=True):
         mean, error = weighted(values, weights)
@@ -287,7 +287,7 @@ def _parts_scores(subject: Subject, parts: Information, total: int, samples: int
         side = BIAS.get((name, ending), "on either side")
         most = f", at most log {total:,}" if (name, ending) == ("mutual-information", "") else ""
         how = f"{mixture}{most}; of a population's value: {side}"
-        held = subject.protocol(estimator=how, code="z", samples=samples)
+        held = subject.code_protocol(estimator=how, code="z", samples=samples)
         scores.append(mean_score(name + ending, values.mean(0), "nats", "", held))
     return scores
 
@@ -356,7 +356,7 @@ def dimensions(subject: Subject, *, bins: int = BINS) -> Found:
     said = {"codes/ks": "Kolmogorov-Smirnov distance from N(0, 1), mean over dimensions"}
     scores = []
     for name, by_dim in values.items():
-        held = subject.protocol(estimator=said.get(name, "mean over dimensions"), code="z", samples=1)
+        held = subject.code_protocol(estimator=said.get(name, "mean over dimensions"), code="z", samples=1)
         value = by_dim.mean().item()
         scores.append(Score(name=name, value=value, unit="", better="", examples=len(found.z), protocol=held))
     return Found(scores, arrays={"dimensions": {k: v.cpu().contiguous() for k, v in arrays.items()}})

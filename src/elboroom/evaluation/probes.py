@@ -25,6 +25,8 @@ from elboroom.scores import Protocol, Score
 from elboroom.training.companions import Classifier
 
 DEVIATION = "± deviation over repetitions, of all labels binomial"
+HELD_OUT = 30
+"""Examples held out at the least, where a learner asks for a share: fewer tell nothing of when to stop."""
 PATIENT = 10_000
 """Random codes that a slow learner is made to separate; more of them take minutes and give chance all the same."""
 
@@ -37,10 +39,10 @@ class Learner:
         name: of its score, ``probe/<name>``.
         words: itself and its settings, as the protocol's estimator.
         make: from a seed, an object with scikit-learn's ``fit`` and ``predict``.
-        variant: what tells its values per example from those of its default settings.
+        variant: what tells its notes from those of its default settings.
         least: labelled examples below which it cannot be fitted.
         held_out: share of the training examples that it is validated on while it learns, over ``fit``'s further
-            arguments; these are never among the labelled.
+            arguments; these are never among the labelled, and protocols count them beside these.
         slow: whether random codes take it minutes.
     """
 
@@ -68,10 +70,11 @@ class Plan:
         """How often a learner is fitted on so many labels: all of them are always the same."""
         return 1 if n is None else self.repetitions
 
-    def words(self, n: int | None) -> str:
-        """So many labels, as protocols say it."""
+    def words(self, n: int | None, held_out: int = 0) -> str:
+        """So many labels, as protocols say it, with those that a learner is validated on: it sees these too."""
         times = f"{self.repetitions} repetition{'s' * (self.repetitions > 1)}"
-        return "all" if n is None else f"{n}{' balanced' * self.balanced}, {times}"
+        more = f" and {held_out} to stop by" if held_out else ""
+        return "all" if n is None else f"{n}{' balanced' * self.balanced}{more}, {times}"
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,16 @@ def subset(
     balanced: bool = False,
     held_out: float = 0.0,
 ) -> Subset:
-    """The first ``count`` rows of an order (all where None); the end of the order is held out.
+    """The first ``count`` rows of an order (all where None); the end of the order is held out, 30 rows at the least.
 
     Balanced, it is the first ``count / classes`` rows of each class.
 
     Raises:
         InputError: there are not so many.
     """
-    kept = len(order) - int(held_out * len(order))
+    kept = len(order) - (max(HELD_OUT, int(held_out * len(order))) if held_out else 0)
+    if kept < 1:
+        raise InputError(f"{len(order)} training examples are too few to hold {HELD_OUT} of them out. Give more.")
     order, last = order[:kept], order[kept:]
     if count is None:
         return Subset(order, last)
@@ -179,7 +184,7 @@ def regression(c: float = 1.0, iterations: int = 1000) -> Learner:
 
 def linear_sgd() -> Learner:
     """A linear classifier without penalty, by the procedure of MAE's program (`LinearSgd`)."""
-    words = "linear classifier, SGD 0.01 on sums over 128, halved and stopped by 1/30 held out"
+    words = f"linear classifier, SGD 0.01 on sums over 128, halved and stopped by 1/30 held out, {HELD_OUT} or more"
     return Learner("logistic-sgd", words, LinearSgd, held_out=1 / 30)
 
 
@@ -358,7 +363,8 @@ class Work:
         """One score, or the note why there is none."""
         until = self._done + self.plan.times(n)
         if not self._hopeless(source, n):
-            where = f"probe/{self.learner.name}, {source.words}, labels {n or 'all'}, {scaling}"
+            words = [f"probe/{self.learner.name}", source.words, f"labels {n or 'all'}", scaling, self.learner.variant]
+            where = ", ".join(filter(None, words))
             try:
                 self._add(source, scaling, n, where)
             except InputError as reason:
@@ -367,7 +373,7 @@ class Work:
 
     def _hopeless(self, source: Source, n: int | None) -> bool:
         """Whether a slow learner would be made to separate many random codes."""
-        slow = self.learner.slow and source.words == "control: noise"
+        slow = self.learner.slow and source.words.startswith("control: noise")
         return slow and (len(self.labels) if n is None else n) > PATIENT
 
     def _add(self, source: Source, scaling: str, n: int | None, where: str) -> None:
@@ -376,16 +382,18 @@ class Work:
         row = Row(**kept)
         if row.unfinished:
             self.found.notes[where] = f"{row.unfinished} of its fits had not converged. Raise `iterations`."
-        more = {"code": source.words, "labels": self.plan.words(n), "scaling": scaling}
-        held = self.subject.protocol(estimator=f"{self.learner.words}; {DEVIATION}", **more)
-        self.found.scores.append(
-            score(f"probe/{self.learner.name}", row.value, row.error, "%", self.subject.seen.count, held)
-        )
+        more = {"code": source.words, "labels": self._labels(n), "scaling": scaling}
+        held = self.subject.code_protocol(estimator=f"{self.learner.words}; {DEVIATION}", **more)
+        made = score(f"probe/{self.learner.name}", row.value, row.error, "%", self.subject.seen.count, held)
+        self.found.scores.append(made)
         if source.own:
             self.scored.add(n)
         if source.own and n is None:
-            words = ["probe", self.learner.name, self.learner.variant, source.words, "all", scaling]
-            self.found.examples["/".join(filter(None, words))] = torch.from_numpy(each[0]).float()
+            self.found.examples[made.examples_name] = 100 * torch.from_numpy(each[0]).double()
+
+    def _labels(self, n: int | None) -> str:
+        """All labels that a row has seen: few of them, and those that its learner was validated on."""
+        return self.plan.words(n, len(self.subsets(n)[0].held_out))
 
     def _row(self, codes: Labelled, n: int | None, each: list[Bool[np.ndarray, " m"]]) -> Row:
         """A row of the table; ``each`` gets the test examples that each repetition classified rightly."""
@@ -411,7 +419,7 @@ class Work:
         """The fewest labelled examples that a class has in any of the repetitions: 100 labels can hold 3 of one."""
         classes = np.unique(self.labels)
         counts = [np.sum(self.labels[rows.chosen] == c) for rows in self.subsets(n) for c in classes]
-        held = self.subject.protocol(estimator="labelled training examples", labels=self.plan.words(n))
+        held = self.subject.code_protocol(estimator="labelled training examples", labels=self._labels(n))
         return score("probe/rarest-class", float(min(counts)), None, "examples", n, held, better="")
 
     def _settings(self, scaling: str, n: int | None) -> dict[str, Any]:

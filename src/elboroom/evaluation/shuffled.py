@@ -23,7 +23,7 @@ def shuffled_codes(subject: Subject, *, images: int = 2000) -> Found:
     z = subject.code("z")[chosen].to(device)
     x = subject.seen.examples.fixed(chosen.to(device)).x
     worse = log_px(subject.model, x, z) - log_px(subject.model, x, z.roll(1, 0))
-    held = subject.protocol(estimator=f"codes of {count} images rolled by one", code="z", samples=1)
+    held = subject.code_protocol(estimator=f"codes of {count} images rolled by one", code="z", samples=1)
     return Found([mean_score("shuffled-codes", worse, "nats", "higher", held)])
 
 

@@ -64,7 +64,7 @@ class Signals:
     distortion: float
     """-E_q[log p(x|z)], nats per image."""
     silent: float
-    """The same when every image is decoded from the mean of all codes."""
+    """The same of the same images when each is decoded from the mean of all codes."""
     centre: tuple[float, ...]
     """Mean of z_j over the data, from the prior's mean and in standard deviations of the prior."""
     width: tuple[float, ...]
@@ -152,10 +152,16 @@ def by_dimension(subject: Subject) -> tuple[Float[Tensor, " latent"], Float[Tens
 
 
 def silent(subject: Subject) -> float:
-    """-log p(x|z) when every image is decoded from the mean of all codes (nats)."""
-    z, x = _chosen(subject)
-    still = subject.codes().mean.double().mean(0).to(z.dtype).expand_as(z)
-    return -log_px(subject.model, x, still).mean().item()
+    """-log p(x|z) when every image is decoded from the mean of all codes (nats).
+
+    Over all images and all their binarizations, as the distortion that it is set against.
+    """
+    seen, found = subject.seen, subject.codes()
+    still, total = found.mean.double().mean(0).to(found.z.dtype), 0.0
+    for copy in range(seen.copies):
+        for index, batch in seen.batches(copy=copy):
+            total -= log_px(subject.model, batch.x, still.expand(len(index), -1)).sum().item()
+    return total / (seen.count * seen.copies)
 
 
 def _chosen(subject: Subject) -> tuple[Float[Tensor, "n latent"], Float[Tensor, "n *event"]]:

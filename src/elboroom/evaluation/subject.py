@@ -17,7 +17,7 @@ from elboroom.data import Data
 from elboroom.errors import InputError
 from elboroom.evaluation.codes import Codes, codes
 from elboroom.evaluation.partial import Partial
-from elboroom.evaluation.views import View, protocol, view
+from elboroom.evaluation.views import View, code_protocol, protocol, view
 from elboroom.numerics import Randomness
 from elboroom.runs import Run
 from elboroom.scores import Protocol, Score
@@ -116,6 +116,10 @@ class Subject:
     def protocol(self, **more: object) -> Protocol:
         """The conditions of a score on the scored split."""
         return protocol(self.run, self.seen, **more)
+
+    def code_protocol(self, **more: object) -> Protocol:
+        """The same of a score that reads codes: one binarization of each image, and the samples of the code."""
+        return code_protocol(self.run, self.seen, **more)
 
     def partial(self, name: str, settings: Any, columns: tuple[str, ...], seen: View) -> Partial:
         """Where an estimate over a view keeps its numbers while it is under way, so that it can be resumed.

@@ -1,5 +1,6 @@
 """A split as evaluation sees it, its protocol, and a Score from values per example."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from torch import Tensor
 from elboroom.data import Data, Examples
 from elboroom.records import Batch
 from elboroom.runs import Run
-from elboroom.scores import Protocol, Score
+from elboroom.scores import DRAWN, Protocol, Score
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ def protocol(run: Run, seen: View, **more: object) -> Protocol:
         trained="bound" if objective.is_bound else f"no bound ({objective.kind})",
         **more,
     )
+
+
+def code_protocol(run: Run, seen: View, **more: object) -> Protocol:
+    """The conditions of a score that reads codes: of one binarization of each image, with the samples of that code."""
+    drawn = DRAWN.get(str(more.get("code", "")), 0)
+    return dataclasses.replace(protocol(run, seen, **{"samples": drawn, **more}), copies=1)
 
 
 def mean_score(

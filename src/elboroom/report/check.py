@@ -1,10 +1,22 @@
 """Whether a page shows the numbers of its runs."""
 
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 from elboroom.report.folders import RunFolder, read
+from elboroom.report.tables import (
+    HEADLINE,
+    MISSING,
+    Entry,
+    Table,
+    chosen,
+    comparison,
+    grouped,
+    mean_and_error,
+    number,
+)
 from elboroom.scores import Score
 
 Shown = list[tuple[str, str]]
@@ -43,10 +55,116 @@ class _Scores(HTMLParser):
             self._cells[-1] += data
 
 
+Numbers = list[tuple[str, str]]
+"""Cells of a row: what is printed large, and the error below it."""
+
+
+class _Headline(HTMLParser):
+    """Reads the tables under the heading Scores: of each its rows (label, cells), published ones left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: list[list[tuple[str, Numbers]]] = []
+        self._open = self._row = self._ours = False
+        self._inside: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        told = dict(attributes)
+        if tag in ("h2", "h3"):
+            self._open = told.get("id") == "scores"
+        if not self._open:
+            return
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self._row, self._ours = False, told.get("class") != "published"
+        elif tag == "th" and told.get("scope") == "row" and self._ours:
+            self._row = True
+            self.tables[-1].append(("", []))
+        elif tag == "td" and self._row:
+            self.tables[-1][-1][1].append(("", ""))
+        if tag in ("th", "td", "small", "sup"):
+            self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._inside:
+            self._inside.remove(tag)
+
+    def handle_data(self, data: str) -> None:
+        if not (self._open and self._row and self._inside):
+            return
+        label, cells = self.tables[-1][-1]
+        if self._inside == ["th"]:
+            self.tables[-1][-1] = (label + data.strip(), cells)
+        elif self._inside[0] == "td" and "sup" not in self._inside:
+            text, error = cells[-1]
+            below = "small" in self._inside
+            cells[-1] = (text, error + data) if below else (text + data, error)
+
+
+def wrong_headline(folder: Path) -> tuple[list[str], int, str]:
+    """Sentences about numbers at the top of a folder's page that are not the means of its runs, how many numbers were
+    read there, and why none could be, where that is so."""
+    path = folder / "report.html"
+    if not path.is_file():
+        return [], 0, ""
+    reader = _Headline()
+    reader.feed(path.read_text(encoding="utf-8"))
+    shown = [[row for row in table if row[1]] for table in reader.tables]
+    entries = [Entry(label=r.label, scores=r.scores, seed=r.seed, data=r.data) for r in read(folder).runs]
+    wanted = [_expected(table, group) for table, group in _tables(entries)]
+    shape = [[(label, len(cells)) for label, cells in table] for table in wanted]
+    if shape != [[(label, len(cells) - 2) for label, cells in table] for table in shown]:  # seeds first, time last
+        return [], 0, "the tables at its top have other rows or columns than this version would give them: not read"
+    pairs = [
+        (label, *both)
+        for table, own in zip(shown, wanted, strict=True)
+        for (label, cells), (_, values) in zip(table, own, strict=True)
+        for both in zip(cells[1:-1], values, strict=True)
+    ]
+    wrong = [
+        f"{label}: its table at the top shows {text}{f' ({error})' if error else ''}, should be {number(value, 6)}"
+        + ("" if stderr is None else f" ± {number(stderr, 6)}")
+        for label, (text, error), (value, stderr) in pairs
+        if not _is(text, value) or not _is(error.removeprefix("± "), stderr)
+    ]
+    return wrong, sum(value is not None for _, _, (value, _) in pairs), ""
+
+
+def _tables(entries: list[Entry]) -> list[tuple[Table, list[Entry]]]:
+    """The tables at the top of a page, each with its runs."""
+    return list(zip(comparison(entries), grouped(entries, list(HEADLINE)), strict=True))
+
+
+def _expected(table: Table, group: list[Entry]) -> list[tuple[str, list[tuple[float | None, float | None]]]]:
+    """Of each row its label, and mean and error of each column in full; None where there is none."""
+    found = []
+    for line in table.lines:
+        row = [e for e in group if e.label == line.label]
+        cells = []
+        for column in table.columns:
+            key = column.name, column.samples
+            scores = [s[key] for e in row if key in (s := chosen(e, HEADLINE))]
+            value, error = mean_and_error(scores, len(row)) if scores else (None, None)
+            cells.append((value, error if error is not None and math.isfinite(error) else None))
+        found.append((line.label, cells))
+    return found
+
+
+def _is(text: str, value: float | None) -> bool:
+    """Whether a printed number is this one, as far as its digits go; a dash or nothing stands for none."""
+    if value is None:
+        return text.strip() in ("", MISSING)
+    try:
+        return _rounds_to(text.strip(), value)
+    except ValueError:
+        return False
+
+
 def wrong_numbers(folder: Path) -> tuple[list[str], int]:
     """Sentences about numbers in a folder's page that its runs do not have, and how many numbers were read.
 
-    What is read is the table of all scores of each run; the tables at the top of a page are made from the same scores.
+    What is read is the table of all scores of each run; `wrong_headline` reads the tables at the top.
     """
     path = folder / "report.html"
     if not path.is_file():

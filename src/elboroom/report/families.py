@@ -41,6 +41,10 @@ class Row:
     def control(self) -> bool:
         return self.code.startswith(CONTROL)
 
+    @property
+    def seeds(self) -> int:
+        return max(map(len, self.cells.values()))
+
 
 def several(entries: Iterable[Entry], names: Iterable[str]) -> list[str]:
     """The names under which some run has several scores of one split that no number of samples tells apart."""
@@ -78,7 +82,19 @@ def _table(name: str, scored: list[tuple[Entry, Score]]) -> Table:
     digits = decimals([s.value for _, s in scored], first.unit)
     lines = [_line(row, ways, [i in column for column in best], digits) for i, row in enumerate(rows)]
     about = conditions(first).replace(f"; likelihood {first.protocol.likelihood}", "")
-    return Table(columns=columns, lines=lines, protocol=about, methods=[f"{name}: {_common(shared)}"], notes=[])
+    methods = [f"{name}: {_common(shared)}", *filter(None, [_spread(rows)])]
+    return Table(columns=columns, lines=lines, protocol=about, methods=methods, notes=[])
+
+
+def _spread(rows: list[Row]) -> str:
+    """What ± is in a table: over seeds where a cell has several, else whatever the error of its one score is."""
+    cells = [cell for row in rows for cell in row.cells.values()]
+    over = "of several seeds the standard error of their mean" if any(len(cell) > 1 for cell in cells) else ""
+    own = list(dict.fromkeys(s.spread for row in rows if row.seeds == 1 for [s] in row.cells.values() if s.spread))
+    if over and own:
+        own[0] = f"of one seed, and of controls, {own[0]}"
+    parts = [part for part in (over, *own) if part]
+    return f"± is {', '.join(parts)}" if parts else ""
 
 
 def _rows(scored: list[tuple[Entry, Score]]) -> list[Row]:
@@ -95,8 +111,8 @@ def _rows(scored: list[tuple[Entry, Score]]) -> list[Row]:
 
 
 def _shared(estimators: Iterable[str]) -> dict[str, list[str]]:
-    """The parts of each estimator's words."""
-    return {text: re.split(r"[;,]\s+", text) for text in estimators}
+    """The parts of each estimator's words, but for what ± is of a single score."""
+    return {text: re.split(r"[;,]\s+", text.partition("; ±")[0]) for text in estimators}
 
 
 def _common(shared: dict[str, list[str]]) -> str:
@@ -109,8 +125,7 @@ def _words(way: Way, shared: dict[str, list[str]]) -> str:
     """What tells a column from the others: labels, scaling, and the parts of the estimator that not all have."""
     labels, scaling, estimator = way
     own = [p for p in shared[estimator] if not all(p in other for other in shared.values())]
-    labels = labels.split(",")[0]
-    told = f"{labels} labels" if labels.replace(",", "").isdigit() or labels == "all" else labels
+    told = re.sub(r"^(\d+|all)(?=$| and )", r"\1 labels", labels.split(",")[0])
     return ", ".join(word for word in (told, scaling, *own) if word)
 
 
@@ -131,9 +146,9 @@ def _line(row: Row, ways: list[Way], best: list[bool], digits: int) -> Line:
     cells = []
     for way, bold in zip(ways, best, strict=True):
         scores = row.cells.get(way, [])
-        value, error = mean_and_error(scores) if scores else (None, None)
+        value, error = mean_and_error(scores, row.seeds) if scores else (None, None)
         cells.append(Cell(text=number(value, digits), error="" if error is None else number(error, digits), best=bold))
     label = row.code.removeprefix(CONTROL) if row.control else row.label
-    seeds = "" if row.control else str(max(map(len, row.cells.values())))
+    seeds = "" if row.control else str(row.seeds)
     about = "control" if row.control else f"code: {row.code}" if row.code else ""
     return Line(label=label, cells=[*cells, Cell(text=MISSING)], seeds=seeds, about=about)

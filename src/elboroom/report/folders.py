@@ -118,7 +118,10 @@ class RunFolder:
         content = _mapping(self.evaluation / "notes.json", []) if self.evaluation else {}
         notes = content.get("notes")
         shown = {s.name for s in self.scores if s.protocol.checkpoint == content.get("checkpoint")}
-        return [f"{k}: {v}" for k, v in notes.items() if k in shown] if isinstance(notes, dict) else []
+        shown |= {name.split("/")[0] for name in shown}
+        if not isinstance(notes, dict):
+            return []
+        return scores.briefly({k: str(v) for k, v in notes.items() if k.split(", ")[0] in shown})
 
     def tensors(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of an evaluation file (`codes-test`, `examples`, `pictures`); none where there is no such file."""

@@ -479,7 +479,8 @@ def _method(score: Score, shared: Score) -> str:
     p = score.protocol
     fewer = f"on {score.examples:,} examples" if score.examples != shared.examples else ""
     probe = [f"{k} {v}" for k in ("code", "labels", "scaling", "classifier") if (v := getattr(p, k))]
-    words = [w for w in (_estimator(p), *probe, fewer) if w]
+    once = "one binarization of each image" if p.copies == 1 < shared.protocol.copies else ""
+    words = [w for w in (_estimator(p), *probe, once, fewer) if w]
     return f"{TITLES.get(score.name, score.name)}: {', '.join(words)}" if words else ""
 
 

@@ -266,13 +266,15 @@ def ranked(rows: list[Row], better: str) -> list[Row]:
 
 
 def _how(rows: list[Row], with_values: list[Row], pairs: int, resamples: int, seed: int) -> str:
-    """What the intervals are made of, and what they leave out."""
+    """What ± is, what the intervals are made of, and what they leave out."""
+    spread = _spread(rows)
     if len(rows) < 2:
-        return ""
+        return spread
     if not pairs:
-        return "no intervals: no values per example are kept for these scores"
+        return "; ".join(filter(None, [spread, "no intervals: no values per example are kept for these scores"]))
     several = [r for r in with_values if len(r.seeds) > 1]
-    lines = [
+    lines = [spread] if spread else []
+    lines += [
         f"paired bootstrap over the {with_values[0].values.shape[1]:,} examples (at least {resamples:,} resamples, "
         f"seed {seed}), 95 % intervals; real: with Holm's correction over {pairs} pair{'s' * (pairs > 1)}"
     ]
@@ -285,6 +287,16 @@ def _how(rows: list[Row], with_values: list[Row], pairs: int, resamples: int, se
         lines.append(f"one seed{whose}: says nothing about training noise")
     lines += [f"{r.label}: no values per example, so no interval" for r in rows if r.values is None]
     return "; ".join(lines)
+
+
+def _spread(rows: list[Row]) -> str:
+    """``± is the standard error over images``, or over seeds, or each of its own rows."""
+    found: dict[str, list[str]] = {}
+    for row in (r for r in rows if r.stderr is not None):
+        what = row.scores[0].spread if len(row.scores) == 1 else "the standard error of the mean over seeds"
+        found.setdefault(what, []).append(row.label)
+    one = len(found) == 1
+    return "± is " + ", ".join(w if one else f"{w} ({', '.join(rs)})" for w, rs in found.items()) if found else ""
 
 
 def number(value: float | None, digits: int) -> str:

@@ -20,7 +20,7 @@ from elboroom.errors import InputError
 from elboroom.models.evidence import log_evidence
 from elboroom.records import Batch
 from elboroom.studies.assemble import make_trainer
-from elboroom.studies.study import Planned
+from elboroom.studies.study import Planned, evaluated, in_the_end
 from elboroom.training import Trainer
 from elboroom.training.runtime import start
 
@@ -52,6 +52,7 @@ class Cost:
     seconds: float = 0.0
     bytes: int = 0
     why: str = ""
+    trained: bool = False  # what is left is the evaluation, with metrics that were not asked for before
 
 
 def estimate(planned: list[Planned], metrics: Metrics, patience: float = PATIENCE) -> list[Cost | None]:
@@ -70,7 +71,7 @@ def estimate(planned: list[Planned], metrics: Metrics, patience: float = PATIENC
     until = time.monotonic() + patience
     costs: list[Cost | None] = []
     for run in planned:
-        if run.status == "diverged" or (run.status == "done" and (run.folder / "scores.json").exists()):
+        if run.status == "diverged" or (run.status == "done" and _evaluated(run, metrics)):
             costs.append(None)
             continue
         key = _key(run.config)
@@ -78,6 +79,14 @@ def estimate(planned: list[Planned], metrics: Metrics, patience: float = PATIENC
             speeds[key] = _timed(run.config, metrics, loaded) if time.monotonic() < until else "it was not timed"
         costs.append(_cost(run, speeds[key]))
     return costs
+
+
+def _evaluated(run: Planned, metrics: Metrics) -> bool:
+    """Whether the study would leave a trained run as it is: with other metrics it is scored again."""
+    try:
+        return evaluated(runs.load(run.folder, trust=True), in_the_end(metrics))
+    except (InputError, OSError):
+        return False
 
 
 def _key(config: RunConfig) -> str:
@@ -102,7 +111,7 @@ def _cost(run: Planned, speed: Speed | str) -> Cost:
     if speed.basis == "timed" and training.lr_search is not None and left == steps:
         seconds += len(training.lr_search.rates) * training.lr_search.steps * speed.step
     folder = speed.kept if speed.basis == "finished" else _checkpoints(run.config) * speed.kept + speed.rest
-    return Cost(speed.basis, seconds, max(0, folder - _size(run.folder)))
+    return Cost(speed.basis, seconds, max(0, folder - _size(run.folder)), trained=run.status == "done")
 
 
 def _checkpoints(config: RunConfig) -> int:
@@ -212,9 +221,10 @@ def words(cost: Cost | None) -> str:
     """``about 12 s, 3.4 MB``; nothing where nothing is left to do."""
     if cost is None:
         return ""
-    return (
-        f"not known: {cost.why}" if cost.basis == "unknown" else f"about {duration(cost.seconds)}, {size(cost.bytes)}"
-    )
+    if cost.basis == "unknown":
+        return f"not known: {cost.why}"
+    what = "to be evaluated with these metrics: " if cost.trained else ""
+    return f"{what}about {duration(cost.seconds)}, {size(cost.bytes)}"
 
 
 def summary(costs: Iterable[Cost | None], metrics: Metrics) -> str:
@@ -235,6 +245,8 @@ def summary(costs: Iterable[Cost | None], metrics: Metrics) -> str:
             f"{'For the others time' if 'finished' in bases else 'Time'} is that of some training steps and likelihood "
             "samples, timed just now on this machine (not compiled); disk is that of checkpoints, codes and pictures."
         )
+    if any(cost.trained and cost.basis == "finished" for cost in known):
+        lines.append("The time of an evaluation is that of the metrics that were asked for then.")
     if metrics.also and "timed" in bases:
         lines.append("Further metrics of the study are not in it.")
     return "\n".join(lines)

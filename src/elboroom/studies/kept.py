@@ -1,6 +1,7 @@
 """Runs on disk as comparing and verifying read them: run folders, studies and kept results. No model is built."""
 
 import contextlib
+import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
@@ -159,6 +160,8 @@ class Values:
     size: Array
     rounding: float
     """Relative rounding of each kept number."""
+    binomial: bool = False
+    """Whether the error is sqrt(p (1 - p) / n), as probes have it, not that of the mean with n - 1."""
 
     @property
     def mean(self) -> float:
@@ -166,7 +169,8 @@ class Values:
 
     @property
     def stderr(self) -> float:
-        return float(self.values.std(ddof=1)) / len(self.values) ** 0.5 if len(self.values) > 1 else 0.0
+        ddof = 0 if self.binomial else 1
+        return float(self.values.std(ddof=ddof)) / len(self.values) ** 0.5 if len(self.values) > 1 else 0.0
 
     @property
     def tolerance(self) -> float:
@@ -191,6 +195,8 @@ def kept_values(score: Score, run: Kept) -> Values | None:
 
     The bounds are -(distortion + rate), with the constant that the distortion of a squared error leaves out.
     """
+    if score.name.startswith("probe/"):
+        return _of_probe(score, run)
     kept = run.examples.get(OTHERWISE_NAMED.get(score.name, score.name))
     if kept is not None and kept.ndim == 1:
         return _values(kept)
@@ -201,6 +207,18 @@ def kept_values(score: Score, run: Kept) -> Values | None:
     total = -(found[0].values + found[1].values)
     total = total + dropped_constant(score, total) if score.name == "elbo" else total
     return Values(values=total, size=found[0].size + found[1].size, rounding=max(f.rounding for f in found))
+
+
+def _of_probe(score: Score, run: Kept) -> Values | None:
+    """100 where the probe is right and else 0. Older files have 1, under a name that does not say which learner: what
+    has another mean is that of another one."""
+    kept = run.examples.get(score.examples_name)
+    if kept is not None:
+        return dataclasses.replace(_values(kept), binomial=True)
+    p = score.protocol
+    older = run.examples.get("/".join([score.name, p.code, p.labels, p.scaling]))
+    found = None if older is None else dataclasses.replace(_values(100 * older), binomial=True)
+    return found if found and near(score.value, found.mean, found.tolerance) else None
 
 
 def _values(kept: Array) -> Values:

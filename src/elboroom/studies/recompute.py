@@ -220,11 +220,11 @@ def _compare(
     run: Kept, found: list[Score], folder: Path, names: list[str], result: Verified, tolerance: Callable[[Score], float]
 ) -> None:
     """Kept scores against new ones of the same protocol."""
-    new = {(s.name, s.protocol.comparable()): s for s in found}
+    new = {(s.name, s.restated.comparable()): s for s in found}
     file = (run.path / "scores.json").relative_to(folder).as_posix()
     agree, absent = [], []
     for score in (s for s in run.scores if not names or s.name in names):
-        other = new.get((score.name, score.protocol.comparable()))
+        other = new.get((score.name, score.restated.comparable()))
         if other is None:
             absent.append(score.name)
         elif near(score.value, other.value, tolerance(score)):

@@ -1,10 +1,11 @@
 """A study: a grid of runs that skips what is done and goes on where it stopped."""
 
+import dataclasses
 import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,7 @@ from elboroom.config import Run as RunConfig
 from elboroom.config import Study, load_run, load_study
 from elboroom.config.files import apply_options, merged, nested, run_from, study_from, to_yaml
 from elboroom.config.run import EXTENDABLE, to_dict
-from elboroom.config.study import Metrics, Nll
+from elboroom.config.study import Metrics
 from elboroom.errors import Diverged, InputError, Stopped, unknown
 from elboroom.evaluation import ESTIMATES, evaluate, has_likelihood
 from elboroom.studies.execute import Report, execute, lengthen
@@ -218,10 +219,7 @@ def _one(
             execute(run.config, run.folder, resume=resume, stop=stop, report=report(run), say=say)
             run.status = "done"
         if run.status == "done":
-            for step in _on_the_way(run, metrics):
-                opened = runs.load(run.folder, checkpoint=f"step-{step}", trust=True)
-                _measure(opened, None, metrics.along, cache, stop, lambda text: say(f"{label}: {text}"), headline=False)
-            _evaluate(runs.load(run.folder, trust=True), metrics, cache, stop, lambda text: say(f"{label}: {text}"))
+            _score(run, metrics, cache, stop, lambda text: say(f"{label}: {text}"))
     except Diverged as error:
         run.status, run.error = "diverged", str(error)
         say(f"{label}: {error}; the study goes on")
@@ -230,10 +228,26 @@ def _one(
         say(f"{label}: failed: {error}; the study goes on")
 
 
-def _on_the_way(run: Planned, metrics: Metrics) -> list[int]:
-    """The steps of the kept epochs, if anything is measured there; the evaluated checkpoint is measured anyway."""
-    if not metrics.along:
-        return []
+def _score(
+    run: Planned, metrics: Metrics, cache: Path | None, stop: Callable[[], str | None], say: Callable[[str], None]
+) -> None:
+    """Score the kept epochs, where that is asked for, and then the run."""
+    if metrics.along:
+        way = dataclasses.replace(metrics, nll=None, also=metrics.along, along=())
+        for step in _kept(run):
+            opened = runs.load(run.folder, checkpoint=f"step-{step}", trust=True)
+            _evaluate(opened, way, cache, stop, say, headline=False)
+    _evaluate(runs.load(run.folder, trust=True), in_the_end(metrics), cache, stop, say)
+
+
+def in_the_end(metrics: Metrics) -> Metrics:
+    """What is measured of the last weights (or the best)."""
+    also = (*metrics.also, *(m for m in metrics.along if m not in metrics.also))
+    return dataclasses.replace(metrics, also=also, along=())
+
+
+def _kept(run: Planned) -> list[int]:
+    """The steps of the kept epochs that are there, without the checkpoint that is evaluated anyway."""
     opened, state = runs.load(run.folder, trust=True), runs.read_state(run.folder)
     each = state["step"] // state["epoch"]
     kept = {epoch * each for epoch in run.config.training.keep_epochs}
@@ -241,45 +255,51 @@ def _on_the_way(run: Planned, metrics: Metrics) -> list[int]:
 
 
 def _evaluate(
-    run: runs.Run, metrics: Metrics, cache: Path | None, stop: Callable[[], str | None], say: Callable[[str], None]
-) -> None:
-    """Score a run with all that a study asks for."""
-    also = (*metrics.also, *(m for m in metrics.along if m not in metrics.also))
-    _measure(run, metrics.nll, also, cache, stop, say)
-
-
-def _measure(
     run: runs.Run,
-    nll: Nll | None,
-    also: Sequence[Any],
+    metrics: Metrics,
     cache: Path | None,
     stop: Callable[[], str | None],
     say: Callable[[str], None],
     headline: bool = True,
 ) -> None:
     """Score a checkpoint, unless that was done already with these metrics on these weights."""
-    samples, images = (nll.samples, nll.images) if nll else (None, None)
-    measured = run.evaluation / "measured.json"
-    entries = [to_dict(metric) for metric in also]
-    asked = json.dumps({"format": FORMAT, "checkpoint": run.checkpoint_hash, "also": entries})
-    known = (headline and not also) or (measured.exists() and measured.read_text() == asked)
-    if known and (not headline or _scored(run, samples, images)):
+    if evaluated(run, metrics, headline):
         return
+    samples, images = _importance(metrics)
     say("evaluating" if headline else f"evaluating step {run.step}")
     begun = time.perf_counter()
     evaluate(
         run,
         samples=samples,
         images=images,
-        metrics=also,
+        metrics=metrics.also,
         headline=headline,
         cache=cache,
         progress=lambda what, done, total: _unless_stopped(stop),
         say=say,
     )
-    replace_text(measured, asked)
+    replace_text(run.evaluation / "measured.json", _asked(run, metrics))
     took = {"format": FORMAT, "seconds": round(time.perf_counter() - begun, 3)}
     replace_text(run.evaluation / "timing.json", json.dumps(took) + "\n")
+
+
+def evaluated(run: runs.Run, metrics: Metrics, headline: bool = True) -> bool:
+    """Whether a run has been scored with these metrics, on the weights that are there now."""
+    measured = run.evaluation / "measured.json"
+    known = measured.exists() and measured.read_text() == _asked(run, metrics)
+    if not headline:
+        return known
+    return (known or metrics.also == ()) and _scored(run, *_importance(metrics))
+
+
+def _importance(metrics: Metrics) -> tuple[int | None, int | None]:
+    """Samples and images of the NLL."""
+    return (metrics.nll.samples, metrics.nll.images) if metrics.nll else (None, None)
+
+
+def _asked(run: runs.Run, metrics: Metrics) -> str:
+    """The text of measured.json."""
+    return json.dumps({"format": FORMAT, "checkpoint": run.checkpoint_hash, "also": to_dict(metrics)["also"]})
 
 
 def _scored(run: runs.Run, samples: int | None, images: int | None) -> bool:

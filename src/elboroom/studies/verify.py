@@ -119,11 +119,15 @@ def _scores(run: Kept, where: str, checked: list[str], unkept: list[str]) -> Fin
         if not kept:
             unkept.append(name)
             continue
-        (unkept if len(named) > 1 else []).extend([f"{name} ({len(named) - 1} of {len(named)} protocols)"])
-        if not any(not wrong(s, v) for s, v in kept):
-            score, values = min(kept, key=lambda pair: abs(pair[0].value - pair[1].mean))
-            yield from _disagreements(score, values, run, where)
-        checked.append(name)
+        files: dict[str, list[tuple[Score, Values]]] = {}
+        for score, values in kept:
+            files.setdefault(score.examples_name, []).append((score, values))
+        for alike in files.values():
+            if not any(not wrong(s, v) for s, v in alike):
+                yield from _disagreements(*min(alike, key=lambda pair: abs(pair[0].value - pair[1].mean)), run, where)
+        rest = len(named) - len(files)
+        (unkept if rest else []).extend([f"{name} ({rest} of {len(named)} protocols)"])
+        checked.append(name if len(files) == 1 else f"{name} ({len(files)} of {len(named)} protocols)")
     yield from _by_dimension(run, where)
 
 
