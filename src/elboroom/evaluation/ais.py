@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from elboroom.errors import InputError
-from elboroom.evaluation.hmc import LogDensity, Moved, Point, evaluated, transition
 from elboroom.evaluation.partial import Partial, mean_of_copies
 from elboroom.evaluation.subject import Found, Progress, Subject
 from elboroom.evaluation.views import View, mean_score, protocol, view
 from elboroom.models import VAE
 from elboroom.models.evidence import row_bytes
+from elboroom.models.hmc import LogDensity, Moved, Point, evaluated, transition
 from elboroom.numerics import Randomness, StreamingLogMeanExp
 
 SHARPNESS = 4.0
