@@ -191,7 +191,8 @@ def kept_values(score: Score, run: Kept) -> Values | None:
 
     The bounds are -(distortion + rate), with the constant that the distortion of a squared error leaves out.
     """
-    kept = run.examples.get(OTHERWISE_NAMED.get(score.name, score.name))
+    ending = "" if score.protocol.split in ("", "test") else f"/{score.protocol.split}"
+    kept = run.examples.get(OTHERWISE_NAMED.get(score.name, score.name) + ending)
     if kept is not None and kept.ndim == 1:
         return _values(kept)
     parts = [run.examples.get(k) for k in ("distortion", "rate")]
