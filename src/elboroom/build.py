@@ -109,6 +109,7 @@ def model(config: configs.Run, shape: tuple[int, ...], values: str = "unit-inter
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(config.seed, "weights"))
         built = _model(config.model, shape, values)
+        built.chains = _carried(config.objective)
         if config.training.init == "he":
             he_normal_(built)
         elif config.training.init == "glorot":
@@ -124,6 +125,13 @@ def _model(config: configs.Model, shape: tuple[int, ...], values: str) -> VAE:
     encoder = make(config.posterior, network=make(config.encoder, **about), support=support, **about)
     decoder = make(config.likelihood, network=make(config.decoder, **about), **about)
     return VAE(encoder, make(config.prior, **about), decoder)
+
+
+def _carried(part: Any) -> nn.Module | None:
+    """What an objective adds to the model, from those of its fields that its function does not take."""
+    if not hasattr(part, "carries"):
+        return None
+    return named(part.carries)(**{name: getattr(part, name) for name in part.not_passed})
 
 
 def objective(config: configs.Run) -> Objective:

@@ -1,4 +1,4 @@
-"""What travels between the stages of training: Batch, Base, Asked, Draw, Terms."""
+"""What travels between the stages of training: Batch, Base, Dream, Sampled, Asked, Draw, Terms."""
 
 from dataclasses import dataclass, field
 
@@ -25,6 +25,22 @@ class Base:
 
 
 @dataclass(frozen=True)
+class Dream:
+    """What the model makes up: z ~ p(z) and x ~ p(x|z), without gradient."""
+
+    z: Float[Tensor, "n latent"]
+    x: Float[Tensor, "n *event"]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Codes z ~ p(z|x) by Markov chains, without gradient, and the acceptance of each example's chains (0-1)."""
+
+    z: Float[Tensor, "k batch latent"]
+    acceptance: Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
 class Asked:
     """What an objective asks of a draw beyond the examples and their noise; empty where it asks for nothing.
 
@@ -36,14 +52,18 @@ class Asked:
     train_size: int | None = None
     prior_z: Float[Tensor, "n latent"] | None = None
     log_qz_detached: bool = False
+    z_detached: bool = False
+    dream: Dream | None = None
+    sampled: Sampled | None = None
 
 
 @dataclass(frozen=True)
 class Draw:
     """k posterior samples z ~ q(z|x) per example, with the log-densities that bounds are made of (nats).
 
-    ``log_qz`` is None for a point posterior, which has no density; ``rate`` is KL(q || p) by latent dimension where
-    the table of divergences has a closed form, else None, and the sample estimate log q - log p serves.
+    ``log_qz`` is None for a point posterior, which has no density, and for codes that chains have brought
+    (``sampled``), where there is no ``base`` either, for the encoder is not asked. ``rate`` is KL(q || p) by latent
+    dimension where the table of divergences has a closed form, else None, and the sample estimate log q - log p serves.
     """
 
     z: Float[Tensor, "k batch latent"]
@@ -57,13 +77,16 @@ class Draw:
     prior_z: Float[Tensor, "n latent"] | None = None  # z ~ p(z), without gradient, as many as posterior samples
     step: Integer[Tensor, ""] | None = None  # of the training, from 0; None outside of it
     train_size: int | None = None  # examples in the training set
+    z_detached: Float[Tensor, "k batch latent"] | None = None  # z without gradient; log_px and log_pz are taken there
+    dream: Float[Tensor, " batch"] | None = None  # log q(z|x) of codes and examples that the model has made up
+    sampled: Sampled | None = None  # where z is from, in place of q(z|x)
 
 
 @dataclass(frozen=True)
 class Terms:
     """What an objective is made of: named per-example terms, named batch terms, and the weight of each (default 1).
 
-    Every objective names a ``distortion`` = -E_q[log p(x|z)]; all but those of a point posterior name a ``rate``.
+    Every objective names a ``distortion`` = -E_q[log p(x|z)]; all but those without a density q(z|x) name a ``rate``.
     A term is per example where it would be the same in any other batch; what acts on the batch (its mean, its pairs)
     is a batch term, so the loss of two half-batches is not the mean of theirs.
     ``floors`` are numbers that are no part of the loss, each with a limit: below it training has diverged, though no

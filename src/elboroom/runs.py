@@ -192,6 +192,20 @@ def load(folder: str | Path, *, checkpoint: str = "auto", device: str = "cpu", t
     return Run(folder, config, checkpoint, find_device(device))
 
 
+def no_encoder(run: "Run") -> str:
+    """Why there is nothing to encode with, and what there is instead."""
+    return (
+        f"the objective '{run.config.objective.kind}' does not train the encoder, so q(z|x) says nothing of p(z|x). "
+        "`--metrics marginal` estimates log p(x) without it."
+    )
+
+
+def needs_encoder(run: "Run") -> None:
+    """InputError where the encoder was not trained."""
+    if not run.config.trains_encoder:
+        raise InputError(f"{run.folder}: {no_encoder(run)}")
+
+
 class Run:
     """A trained model with its configuration, data and checkpoint. Arrays in, arrays out.
 
@@ -306,7 +320,8 @@ class Run:
 
     @torch.no_grad()
     def encode(self, images: Array, batch: int = 1000) -> Float[Array, "n latent"]:
-        """The posterior means of images."""
+        """The posterior means of images; InputError where the encoder was not trained."""
+        needs_encoder(self)
         return _gather(self.model.encoder(part).mean for part in self.prepare(images).split(batch))
 
     @torch.no_grad()
@@ -340,6 +355,7 @@ class Run:
 
         More samples bring it nearer; that of a uniform posterior, which leaves codes out, stops short of log p(x).
         """
+        needs_encoder(self)
         offset = self.density_offset()
         x = self.prepare(images)
         found = log_evidence(self.model, x, torch.arange(len(x)), samples, seed=seed)

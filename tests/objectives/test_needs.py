@@ -27,11 +27,15 @@ def test_an_objective_is_given_what_it_needs_and_nothing_else(kind):
     objective, model = build.objective(run), build.model(run, (1, 8, 8), "binary")
     assert objective.needs <= set(NEEDS)
     noise = model.noise(torch.Generator(), 2, 5)
-    asked = ask(objective, model, torch.Generator(), noise, 100, step=3)
-    draw = model(torch.ones(5, 1, 8, 8), noise, asked)
+    x = torch.ones(5, 1, 8, 8)
+    draw = model(x, noise, ask(objective, model, torch.Generator(), noise, 100, step=3, x=x))
     assert {name for name in NEEDS if getattr(draw, name) is not None} == objective.needs
     if "prior_z" in objective.needs:
         assert draw.prior_z.shape == (10, 2)
+    if "dream" in objective.needs:
+        assert draw.dream.shape == (5,)
+    if "sampled" in objective.needs:
+        assert (draw.z.shape, draw.base, draw.log_qz) == ((2, 5, 2), None, None)
 
 
 def test_a_bare_function_asks_for_nothing():

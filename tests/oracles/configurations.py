@@ -7,7 +7,7 @@ from elboroom.config import Custom, Run, run_from
 from elboroom.config.base import kind_of
 from elboroom.models import VAE
 
-SMALL: dict[str, dict[str, Any]] = {  # networks by kind, and the priors that have sizes of their own
+SMALL: dict[str, dict[str, Any]] = {  # networks by kind, and whatever else has sizes of its own
     "mlp": {"hidden": [16]},
     "conv": {"channels": [4, 4]},
     "resnet": {"channels": [3, 3]},
@@ -16,6 +16,7 @@ SMALL: dict[str, dict[str, Any]] = {  # networks by kind, and the priors that ha
     "vamp": {"components": 4},
     "flow": {"steps": 2, "width": 4},
     "iaf": {"steps": 2, "width": 4, "context": 3},
+    "monte-carlo-em": {"leapfrog": 3, "burn_in": 2},
 }
 
 
@@ -51,7 +52,7 @@ def small_run(
                 "decoder": {"kind": decoder, **SMALL.get(decoder, {})},
                 "likelihood": {"kind": likelihood},
             },
-            "objective": {"kind": objective},
+            "objective": {"kind": objective, **SMALL.get(objective, {})},
             "seed": seed,
         }
     )

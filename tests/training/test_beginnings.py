@@ -240,7 +240,7 @@ def test_the_best_checkpoint_goes_by_what_was_asked_for(by, tmp_path):
 
 
 def test_there_is_no_elbo_to_go_by_without_a_density():
-    with pytest.raises(InputError, match="select_by: elbo needs a likelihood"):
+    with pytest.raises(InputError, match="select_by: elbo needs a bound"):
         config(select_by="elbo", run={"model": {**SMALL, "likelihood": "grey-bce"}})
 
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from elboroom import build, runs
+from elboroom.config import run_from
+from elboroom.config.run import to_dict
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.evaluation import evaluate
 from elboroom.studies import assemble
@@ -97,6 +99,48 @@ def test_stopped_and_resumed_is_the_run_left_alone(tmp_path, tiny, steps):
     execute(tiny(), tmp_path / "run", resume=True)
     assert runs.load(tmp_path / "run").checkpoint_hash == runs.load(tmp_path / "alone").checkpoint_hash
     assert lines(tmp_path / "run") == lines(tmp_path / "alone")
+
+
+def of_chains(tiny):
+    """A run by Monte Carlo EM: three updates with each sample, averaged weights."""
+    objective = {"kind": "monte-carlo-em", "leapfrog": 2, "burn_in": 2}
+    return run_from(to_dict(tiny(updates=3, average=0.9)) | {"objective": objective})
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_chains_go_on_where_they_were(tmp_path, tiny, steps):
+    """Every file of the last checkpoint, the places of the chains and their step size among them."""
+    execute(of_chains(tiny), tmp_path / "alone")
+    with pytest.raises(Stopped, match="enough"):
+        execute(of_chains(tiny), tmp_path / "run", stop=stop_after(steps))
+    execute(of_chains(tiny), tmp_path / "run", resume=True)
+    one, other = (store(tmp_path / name).path(4) for name in ("alone", "run"))
+    files = {path.name for path in one.iterdir()}
+    assert files == {f"{n}.safetensors" for n in ("model", "optimizer", "meter", "average", "chains")} | {"state.json"}
+    assert all((one / name).read_bytes() == (other / name).read_bytes() for name in files)
+    assert lines(tmp_path / "run") == lines(tmp_path / "alone")
+    chains = store(tmp_path / "run").load(4).groups["chains"]
+    assert not chains["places"].isnan().any()
+    assert chains["moves"] == 4
+    assert {"joint", "distortion", "acceptance"} < set(lines(tmp_path / "run", "train")[-1])
+    assert not {"elbo", "rate", "active-units"} & set(lines(tmp_path / "run", "valid")[-1])
+
+
+def test_several_updates_with_one_batch(tmp_path, tiny):
+    """Two of one step are two steps by hand with the same batch, noise and rate."""
+    config = tiny(updates=2)
+    place = Runtime(torch.device("cpu"), 1, "fp32")
+    by_hand, trainer = (execution.make_trainer(config, build.data(config), place, tmp_path, "x") for _ in range(2))
+    rows = trainer._rows(0)
+    trainer._step(rows, 0)
+    x = by_hand.data.train.batch(rows, by_hand.random("binarize", 0)).x
+    for _ in range(2):
+        noise = by_hand.model.noise(by_hand.random("noise", 0), 1, len(rows))
+        by_hand.objective(by_hand.model(x, noise)).loss.backward()
+        by_hand.optimizer.step()
+        by_hand.optimizer.zero_grad()
+    for one, other in zip(trainer.model.parameters(), by_hand.model.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_killed_after_its_last_checkpoint_a_run_is_done_at_once(tmp_path, trained):

@@ -118,6 +118,8 @@ def _facts(cls: type) -> Iterator[str]:
         bound = {True: "trains a lower bound on log p(x)", False: "trains no bound on log p(x)"}[part.is_bound]
         beta = "has no weight of the rate" if part.effective_beta is None else f"effective β {part.effective_beta:g}"
         yield f"At its defaults: {bound}; {beta}; {DOES[part.acts_on_batch]}."
+    if not getattr(cls, "trains_encoder", True):
+        yield "Does not train the encoder: codes, bounds and NLL by importance sampling are left out of evaluations."
 
 
 def _refusals(seam: str, cls: type) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """What is measured of a trained model beyond the bounds: a line per metric.
 
 Each names a function ``(subject, *, <its fields>) -> Found`` (`elboroom.evaluation.subject`). A metric that a run
-cannot have (no labels, no density) says so, and the others go on.
+cannot have (no labels, no density) says so, and the others go on. ``reads_encoder`` is False where it serves for runs
+whose encoder was not trained.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -45,6 +46,7 @@ class Pictures:
     """The first test image, and so many reconstructions of it from sampled z."""
 
     builds: ClassVar[str] = "elboroom.evaluation.samples:more_pictures"
+    reads_encoder: ClassVar[bool] = False
 
 
 @settings
@@ -290,6 +292,42 @@ class AnnealedImportance:
 
     builds: ClassVar[str] = "elboroom.evaluation.ais:ais"
 
+    @property
+    def reads_encoder(self) -> bool:
+        """Whether it needs an encoder that was trained."""
+        return self.start == "posterior"
+
+
+@settings
+class Marginal:
+    """NLL from both sides by samples of p(z|x) itself (AEVB, appendix D), for models of at most five latents; by
+    default the encoder takes no part."""
+
+    kind: Literal["marginal"] = "marginal"
+    images: Positive = 1000
+    """Images, the first ones."""
+    split: Literal["train", "valid", "test"] = "test"
+    """Of which split."""
+    samples: Annotated[int, pydantic.Field(ge=4)] = 50
+    """Chains of each image: samples that the density is fitted to, and as many that it is averaged over."""
+    leapfrog: Positive = 4
+    """Leapfrog steps of each transition."""
+    burn_in: Annotated[int, pydantic.Field(ge=4)] = 40
+    """Transitions before the density is fitted; while they last, steps are tuned."""
+    acceptance: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.9
+    """That steps are tuned to."""
+    density: Literal["gaussian", "kernels"] = "gaussian"
+    """What is fitted: a Gaussian of full covariance, or one around each sample (a kernel density)."""
+    start: Literal["prior", "posterior"] = "prior"
+    """Where chains begin, by importance weights: draws of p(z), or of q(z|x)."""
+
+    builds: ClassVar[str] = "elboroom.evaluation.marginal:marginal"
+
+    @property
+    def reads_encoder(self) -> bool:
+        """Whether it needs an encoder that was trained."""
+        return self.start == "posterior"
+
 
 Metric = choice(
     "metric",
@@ -308,6 +346,7 @@ Metric = choice(
     Confidence,
     Embedding,
     AnnealedImportance,
+    Marginal,
     Pictures,
 )
 

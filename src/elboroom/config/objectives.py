@@ -3,7 +3,8 @@
 Beside its fields a class says: ``is_bound``, whether what is trained bounds log p(x) from below; ``effective_beta``,
 the weight of the rate (None where it has none); ``acts_on_batch``, whether the loss of a batch is more than the mean of
 its examples' (then it depends on the batch's size, and half-batches do not add up); ``needs``, the fields of a Draw
-that it asks for.
+that it asks for; ``trains_encoder``, False where the encoder stays as it was; ``carries``, what it adds to the model,
+made of its fields that are ``not_passed``.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -406,6 +407,73 @@ class Dip:
     refuses: No = {("posterior", "point"): NO_DENSITY}
 
 
+OWN_PARAMETERS = (
+    "its density is made of the encoder, so that encoder and prior have no parameters of their own; choose the prior "
+    "'mixture'."
+)
+
+
+@settings
+class WakeSleep:
+    """Wake-sleep: decoder and prior learn from data at codes of the encoder, the encoder from what the model dreams."""
+
+    kind: Literal["wake-sleep"] = "wake-sleep"
+    samples: Positive = 1
+    """Posterior samples per example and step; there are as many dreams as examples."""
+
+    builds: ClassVar[str] = "elboroom.objectives.sampled:wake_sleep"
+    is_bound: ClassVar[bool] = False
+    effective_beta: ClassVar[float | None] = None
+    acts_on_batch: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("z_detached", "dream")
+    refuses: No = {
+        ("posterior", "point"): "a point posterior gives no density to the codes of dreams; choose 'gaussian'.",
+        ("posterior", "uniform"): "codes of dreams lie outside of the intervals, where it has no density; choose "
+        "'gaussian'.",
+        ("prior", "vamp"): OWN_PARAMETERS,
+        ("likelihood", "grey-bce"): "it is no distribution that examples could be drawn from; choose "
+        "'continuous-bernoulli', or 'bernoulli' with binary data.",
+        ("likelihood", "gaussian-optimal"): "in training its variance is that of the batch it scores, so no dream can "
+        "be drawn from it; choose 'gaussian-learned'.",
+    }
+
+
+@settings
+class MonteCarloEm:
+    """Monte Carlo EM: codes come from p(z|x) itself, by Hamiltonian Monte Carlo, and the encoder is not trained.
+
+    AEVB takes five updates with each sample: `training.updates: 5`.
+    """
+
+    kind: Literal["monte-carlo-em"] = "monte-carlo-em"
+    samples: Positive = 1
+    """Chains of each example."""
+    transitions: Positive = 1
+    """Of each chain at a visit of its example; it goes on where the last visit left it."""
+    leapfrog: Positive = 10
+    """Leapfrog steps of a transition; each takes a gradient of the decoder."""
+    acceptance: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """That the step size, one for all chains, is tuned to."""
+    burn_in: Positive = 20
+    """Transitions from the prior on, for examples that are not trained on (validation)."""
+
+    builds: ClassVar[str] = "elboroom.objectives.sampled:monte_carlo_em"
+    carries: ClassVar[str] = "elboroom.models.chains:Chains"
+    not_passed: ClassVar[tuple[str, ...]] = ("transitions", "leapfrog", "acceptance", "burn_in")
+    is_bound: ClassVar[bool] = False
+    effective_beta: ClassVar[float | None] = None
+    acts_on_batch: ClassVar[bool] = False
+    trains_encoder: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("sampled",)
+    refuses: No = {
+        ("posterior", "point"): "a plain autoencoder is its encoder, which is not trained; choose 'gaussian'.",
+        ("prior", "vamp"): OWN_PARAMETERS,
+        ("likelihood", "gaussian-optimal"): "in training its variance is that of the batch, so that chains would see "
+        "one another; choose 'gaussian-learned'.",
+        ("companion", "classifier"): "it learns from codes of the encoder, which is not trained; leave it out.",
+    }
+
+
 Objective = choice(
     "objective",
     Elbo,
@@ -419,4 +487,6 @@ Objective = choice(
     InfoVae,
     TotalCorrelation,
     Dip,
+    WakeSleep,
+    MonteCarloEm,
 )

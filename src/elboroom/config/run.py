@@ -43,7 +43,8 @@ class Run:
             raise ValueError(f"likelihood '{self.model.likelihood.kind}': {why}; set --training.decoder_slices 1.")
         if self.training.select_by == "elbo" and not self.has_elbo:
             raise ValueError(
-                "training.select_by: elbo needs a likelihood; a point posterior and 'grey-bce' have none. "
+                "training.select_by: elbo needs a bound; a point posterior, 'grey-bce' and an encoder that is not "
+                "trained have none. "
                 "Set --training.select_by loss."
             )
         return self
@@ -51,7 +52,13 @@ class Run:
     @property
     def has_elbo(self) -> bool:
         """Whether there is a bound on log p(x): not without a rate, nor without a density."""
-        return self.model.posterior.kind != "point" and self.model.likelihood.kind != "grey-bce"
+        dense = self.model.posterior.kind != "point" and self.model.likelihood.kind != "grey-bce"
+        return dense and self.trains_encoder
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether q(z|x) is anything: not where the objective leaves the encoder as it was drawn."""
+        return getattr(self.objective, "trains_encoder", True)
 
     @property
     def hash(self) -> str:

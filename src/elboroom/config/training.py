@@ -188,6 +188,8 @@ class Training:
 
     epochs: Positive = 30
     batch: Positive = 100
+    updates: Positive = 1
+    """Updates of the weights with each batch, its noise and whatever else was drawn held fixed."""
     optimizer: Optimizer = dataclasses.field(default_factory=Adam)
     schedule: Schedule = dataclasses.field(default_factory=Constant)
     """How the learning rate moves after the warm-up."""

@@ -45,10 +45,13 @@ class ContinuousBernoulliPixels(PixelDistribution):
         series = 0.5 + small * (1 / 12 - square * (1 / 720 - square / 30240))
         return torch.where(near, series, -1 / torch.expm1(-large) - 1 / large)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Float[Tensor, "..."]:
+    def sample(
+        self, sample_shape: torch.Size = torch.Size(), generator: torch.Generator | None = None
+    ) -> Float[Tensor, "..."]:
         """By the inverse of the distribution function, taken on the side where it cannot overflow."""
-        a = self.logits.expand(self._extended_shape(sample_shape))
-        u, size = torch.rand_like(a), a.abs()
+        u = self._noise(torch.rand, sample_shape, self.logits, generator)
+        a = self.logits.expand(u.shape)
+        size = a.abs()
         flat = size < 1e-4  # a uniform, to a part in 10,000
         steep = torch.where(flat, 1.0, size)
         low = torch.where(flat, u, -torch.log1p(u * torch.expm1(-steep)) / steep)

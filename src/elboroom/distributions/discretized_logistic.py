@@ -38,9 +38,11 @@ class DiscretizedLogisticPixels(PixelDistribution):
         upper, lower = F.softplus(self.loc / self.scale), F.softplus((self.loc - 1) / self.scale)
         return (self.scale * (upper - lower)).clamp(0, 1)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Float[Tensor, "..."]:
-        loc = self.loc.expand(self._extended_shape(sample_shape))
-        drawn = loc + self.scale * torch.logit(torch.rand_like(loc))
+    def sample(
+        self, sample_shape: torch.Size = torch.Size(), generator: torch.Generator | None = None
+    ) -> Float[Tensor, "..."]:
+        uniform = self._noise(torch.rand, sample_shape, self.loc, generator)
+        drawn = self.loc + self.scale * torch.logit(uniform)
         return (drawn.clamp(0, 1) * self.steps).round() / self.steps
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

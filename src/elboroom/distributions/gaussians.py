@@ -31,9 +31,10 @@ class ScaledNormalPixels(PixelDistribution):
     def variance(self) -> Float[Tensor, "..."]:
         return self.log_var.exp()
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Float[Tensor, "..."]:
-        loc = self.loc.expand(self._extended_shape(sample_shape))
-        return loc + (self.log_var / 2).exp() * torch.randn_like(loc)
+    def sample(
+        self, sample_shape: torch.Size = torch.Size(), generator: torch.Generator | None = None
+    ) -> Float[Tensor, "..."]:
+        return self.loc + (self.log_var / 2).exp() * self._noise(torch.randn, sample_shape, self.loc, generator)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         squares = (value - self.loc).square() * (-self.log_var).exp()
@@ -65,7 +66,9 @@ class BatchNormalPixels(PixelDistribution):
     def mean(self) -> Float[Tensor, "..."]:
         return self.loc
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Float[Tensor, "..."]:
+    def sample(
+        self, sample_shape: torch.Size = torch.Size(), generator: torch.Generator | None = None
+    ) -> Float[Tensor, "..."]:
         """The mean: the variance is not known before a batch is scored."""
         return self.loc.expand(self._extended_shape(sample_shape))
 

@@ -1,6 +1,7 @@
 """p(x|z) of independent data dimensions: log-densities summed over the event, one value per example."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +13,24 @@ from elboroom.numerics import LOG_2PI, event_sum
 
 
 class PixelDistribution(Distribution):
-    """Independent data dimensions; batch shape (lead), event shape that of one example."""
+    """Independent data dimensions; batch shape (lead), event shape that of one example.
+
+    ``sample`` draws from the global generator, or from the one that it is given.
+    """
 
     arg_constraints = {}
 
     def __init__(self, parameter: Float[Tensor, "..."], event_dims: int) -> None:
         shape = parameter.shape
         super().__init__(shape[:-event_dims], shape[-event_dims:], validate_args=False)
+
+    def _noise(
+        self, kind: Callable, sample_shape: torch.Size, like: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """Noise of a kind, `torch.rand` or `torch.randn`, from the generator where one is given."""
+        device = like.device if generator is None else generator.device
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return kind(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
 
     def _sum(self, by_pixel: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return event_sum(by_pixel, len(self.event_shape))
@@ -38,9 +50,11 @@ class BernoulliPixels(PixelDistribution):
     def mean(self) -> Float[Tensor, "..."]:
         return torch.sigmoid(self.logits)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Float[Tensor, "..."]:
-        p = self.mean.expand(self._extended_shape(sample_shape))
-        return (torch.rand_like(p) < p).to(p.dtype)
+    def sample(
+        self, sample_shape: torch.Size = torch.Size(), generator: torch.Generator | None = None
+    ) -> Float[Tensor, "..."]:
+        p = self.mean
+        return (self._noise(torch.rand, sample_shape, p, generator) < p).to(p.dtype)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         value = value.to(self.logits.dtype)
@@ -53,7 +67,9 @@ class GreyPixels(BernoulliPixels):
     Even a perfect reconstruction costs the entropy of the pixels, 45.7 nats for an MNIST image.
     """
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Float[Tensor, "..."]:
+    def sample(
+        self, sample_shape: torch.Size = torch.Size(), generator: torch.Generator | None = None
+    ) -> Float[Tensor, "..."]:
         """The mean: there is no distribution over grey pixels to draw from."""
         return self.mean.expand(self._extended_shape(sample_shape))
 
@@ -76,9 +92,10 @@ class NormalPixels(PixelDistribution):
     def variance(self) -> Float[Tensor, "..."]:
         return torch.full_like(self.loc, self._variance)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Float[Tensor, "..."]:
-        loc = self.loc.expand(self._extended_shape(sample_shape))
-        return loc + math.sqrt(self._variance) * torch.randn_like(loc)
+    def sample(
+        self, sample_shape: torch.Size = torch.Size(), generator: torch.Generator | None = None
+    ) -> Float[Tensor, "..."]:
+        return self.loc + math.sqrt(self._variance) * self._noise(torch.randn, sample_shape, self.loc, generator)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         squares = self._sum((value - self.loc).square())

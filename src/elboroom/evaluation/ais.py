@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from elboroom.errors import InputError
-from elboroom.evaluation.hmc import LogDensity, Moved, Point, evaluated, transition
 from elboroom.evaluation.partial import Partial, mean_of_copies
 from elboroom.evaluation.subject import Found, Progress, Subject
 from elboroom.evaluation.views import View, mean_score, protocol, view
 from elboroom.models import VAE
 from elboroom.models.evidence import row_bytes
+from elboroom.models.hmc import LogDensity, Moved, Point, evaluated, transition
 from elboroom.numerics import Randomness, StreamingLogMeanExp
 
 SHARPNESS = 4.0
@@ -115,7 +115,7 @@ class Noise:
 
 
 @torch.no_grad()
-def _way(model: VAE, x: Float[Tensor, "n *event"], start: str, noise: Noise) -> Way:
+def way_of(model: VAE, x: Float[Tensor, "n *event"], start: str, noise: Noise) -> Way:
     """The two ends for these examples."""
     q, p = model.encoder(x), model.prior(model.encoder)
     if q.log_var is None:
@@ -196,7 +196,7 @@ def annealed_by_block(
     block = max(1, min(len(x), most // chains))
     for first in range(begin, len(x), block):
         noise = Noise(random, rows[first : first + block].tolist(), copy, model.encoder.latent)
-        way = _way(model, x[first : first + block], start, noise)
+        way = way_of(model, x[first : first + block], start, noise)
         yield _block(way, noise, chains, steps, leapfrog, max(1, most // len(noise.rows)))
 
 

@@ -28,10 +28,10 @@ from elboroom.evaluation.likelihood import (
     way_scores,
 )
 from elboroom.evaluation.outliers import write_names
-from elboroom.evaluation.samples import pictures
+from elboroom.evaluation.samples import made_up, pictures
 from elboroom.evaluation.subject import Found, Subject
 from elboroom.evaluation.views import View, view
-from elboroom.runs import Run
+from elboroom.runs import Run, needs_encoder, no_encoder
 from elboroom.scores import Score
 from elboroom.training.checkpoint import pack, replace_bytes, replace_text, room, unpack
 
@@ -67,37 +67,51 @@ def evaluate(
     """
     data = run.data if other is None else _compatible(run, other)
     seen = view(data)
-    found = bound(run.model, seen)
-    examples: dict[str, Tensor] = {"distortion": found.distortion}
-    notes: dict[str, str | None] = {}
-    scores = bound_scores(run, seen, found)
-    if found.rate is not None:
-        examples["rate"] = found.rate
-    if found.rate_by_dimension is not None:
-        examples["rate-by-dimension"] = found.rate_by_dimension
     subject = Subject(run, None if other is None else data, cache=cache, progress=progress)
-    encoded = subject.codes()
-    scores += code_scores(run, seen, encoded, companion=other is None)  # other data has other classes
-    examples |= answers(run, encoded) if other is None else {}
-    if samples and has_likelihood(run):
-        weighed = likelihood(subject, samples, images)
-        scores += weighed.scores
-        examples |= weighed.examples
-        notes |= {name: weighed.notes.get(name) for name in ESTIMATES}
+    encoded, first, notes = None, Found(), {}
+    if run.config.trains_encoder:
+        encoded, first = subject.codes(), by_encoder(subject)
+        notes |= dict.fromkeys(ESTIMATES) if samples and has_likelihood(run) else {}
+        first = together(first, likelihood(subject, samples, images)) if notes else first
+    else:
+        say(f"bounds, codes and NLL by importance sampling: left out: {no_encoder(run)}")
     found, skipped = measure(subject, metrics, say)
-    scores += found.scores
-    notes |= found.notes
+    everything = together(first, found)
+    notes |= everything.notes
     for line in score_files.briefly({name: note for name, note in notes.items() if note is not None}):
         say(line)
+    scores = everything.scores
     with room(run.evaluation, "evaluate again"):
-        everything = _write(run, seen, scores, examples | found.examples, encoded, keep=other is None)
+        known = _write(run, seen, scores, everything.examples, encoded, keep=other is None)
         if headline:
-            replace_text(run.folder / "scores.json", score_files.dump(everything))
+            replace_text(run.folder / "scores.json", score_files.dump(known))
         if other is None:
             _write_arrays(run.evaluation, found, skipped)
             _write_notes(run, notes)
     subject.forget_partials()
     return scores
+
+
+def by_encoder(subject: Subject) -> Found:
+    """What q(z|x) tells of the scored split: bounds, use of the code, and the companion's accuracy on its own data."""
+    run, seen, encoded = subject.run, subject.seen, subject.codes()
+    found, own = bound(run.model, seen), subject.data is run.data  # other data has other classes
+    values = {"rate": found.rate, "rate-by-dimension": found.rate_by_dimension}
+    examples = {"distortion": found.distortion} | {k: v for k, v in values.items() if v is not None}
+    scores = bound_scores(run, seen, found) + code_scores(run, seen, encoded, companion=own)
+    return Found(scores, examples | (answers(run, encoded) if own else {}))
+
+
+def together(*parts: Found) -> Found:
+    """Several findings as one; of equal names the last."""
+    whole = Found()
+    for part in parts:
+        whole.scores.extend(part.scores)
+        whole.examples.update(part.examples)
+        for file, arrays in part.arrays.items():  # two metrics may write into one file
+            whole.arrays[file] = whole.arrays.get(file, {}) | arrays
+        whole.notes.update(part.notes)
+    return whole
 
 
 def likelihood(subject: Subject, samples: int, images: int | None = None) -> Found:
@@ -121,20 +135,16 @@ def measure(
     subject: Subject, metrics: Sequence[Any], say: Callable[[str], None] = lambda text: None
 ) -> tuple[Found, dict[str, str]]:
     """What the metrics find, together, and the reasons of those that this run cannot have, by `label`."""
-    together, skipped = Found(), {}
+    made, skipped = [], {}
     for metric in metrics:
         try:
-            found = build.make(metric, subject=subject)
+            if getattr(metric, "reads_encoder", True):
+                needs_encoder(subject.run)
+            made.append(build.make(metric, subject=subject))
         except InputError as reason:
             skipped[label(metric)] = str(reason)
             say(f"{label(metric)}: skipped: {reason}")
-            continue
-        together.scores.extend(found.scores)
-        together.examples.update(found.examples)
-        for file, arrays in found.arrays.items():  # two metrics may write into one file
-            together.arrays[file] = together.arrays.get(file, {}) | arrays
-        together.notes.update(found.notes)
-    return together, skipped
+    return together(*made), skipped
 
 
 def label(metric: Any) -> str:
@@ -152,8 +162,10 @@ def _plain(value: Any) -> str:
 
 
 def has_likelihood(run: Run) -> bool:
-    """Whether log p(x) can be estimated: a posterior with a density, and a likelihood that is one."""
-    return run.config.model.posterior.kind != "point" and run.model.decoder.offset(run.shape) is not None
+    """Whether log p(x) can be estimated by q(z|x): one that has a density and was trained, and a likelihood that is
+    one."""
+    dense = run.config.model.posterior.kind != "point" and run.model.decoder.offset(run.shape) is not None
+    return dense and run.config.trains_encoder
 
 
 def _compatible(run: Run, other: DataConfig) -> object:
@@ -173,7 +185,7 @@ def _compatible(run: Run, other: DataConfig) -> object:
 
 
 def _write(
-    run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor], encoded: object, keep: bool
+    run: Run, seen: View, scores: list[Score], examples: dict[str, Tensor], encoded: Any, keep: bool
 ) -> list[Score]:
     """Values per example, pictures, scores into the folder of the checkpoint; all scores of its weights."""
     folder = run.evaluation
@@ -185,7 +197,8 @@ def _write(
             write_names(folder, seen.examples.names)
     if keep and len(run.shape) == 3:
         clipped = run.model.encoder.radius is not None
-        replace_bytes(folder / "pictures.safetensors", pack(pictures(run.model, seen, encoded, clipped)))
+        made = made_up(run.model) if encoded is None else pictures(run.model, seen, encoded, clipped)
+        replace_bytes(folder / "pictures.safetensors", pack(made))
     return _merge_into(folder / "scores.json", scores, run.checkpoint_hash)  # last: they say that all is there
 
 

@@ -41,7 +41,8 @@ def monitor(
         rates: torch.Tensor | float | None = 0.0
         for index, examples in seen.batches(batch):
             noise = model.noise(random("monitor", int(index[0])), samples, len(index))
-            asked = ask(objective, model, random("monitor-prior", int(index[0])), noise, len(data.train))
+            prior = random("monitor-prior", int(index[0]))
+            asked = ask(objective, model, prior, noise, len(data.train), x=examples.x)
             terms = objective(draw := model(examples.x, noise, asked))
             values = {"loss": terms.loss, **{k: v.mean() for k, v in terms.example.items()}, **terms.batch}
             values |= signs(draw, model.encoder.radius)
@@ -50,7 +51,8 @@ def monitor(
                 values["bound"] = terms.own_bound.mean()
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value.double() * len(index)
-            means.append(draw.base.loc)
+            if draw.base is not None:
+                means.append(draw.base.loc)
             if companion is not None:
                 right["z"].append(accuracy(companion, draw.z[0], examples.labels))
                 right["mean"].append(accuracy(companion, draw.base.loc, examples.labels))
@@ -59,7 +61,8 @@ def monitor(
         if "rate" in line:
             offset, total = model.decoder.offset(data.shape), -(line["distortion"] + line["rate"])
             line |= {"bound/grey-bce": total} if offset is None else {"elbo": total + offset}
-        line["active-units"] = active_units(torch.cat(means))
+        if means:
+            line["active-units"] = active_units(torch.cat(means))
         if rates is not None:
             line["idle-dimensions"] = int((rates / seen.count < IDLE_NATS).sum())
         if companion is not None:
@@ -71,6 +74,8 @@ def monitor(
 
 def signs(draw: Draw, radius: float | None) -> dict[str, torch.Tensor]:
     """Batch means of the cheap signs of a disease: log-variance, and the share of clipped codes."""
+    if draw.base is None:
+        return {}
     found = {} if draw.base.log_var is None else {"log-variance": draw.base.log_var.mean()}
     if radius is not None:
         found["clipped"] = (draw.base.norm > radius).double().mean()

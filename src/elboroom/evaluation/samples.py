@@ -48,6 +48,16 @@ def drawn(model: VAE, found: Codes, clipped: bool) -> dict[str, Tensor]:
     return result
 
 
+@torch.no_grad()
+def made_up(model: VAE) -> dict[str, Tensor]:
+    """What the decoder alone can show: samples, and the manifold of two latents under a prior with known quantiles."""
+    p = model.prior(model.encoder)
+    result = {"samples-1": model.decoder(p.draw(DRAWN, Randomness(0)("pictures"))).mean}
+    if isinstance(p, Standard) and model.encoder.latent == 2:
+        result["manifold"] = of_quantiles(model, p, torch.zeros(2), torch.ones(2))
+    return {k: to_bytes(v) for k, v in result.items()}
+
+
 def traversal_values(found: Codes) -> Float[Tensor, " steps"]:
     """From -r to r, where r covers 99 % of the codes of every dimension, and is 2 at the least."""
     reach = max(2.0, found.z.abs().quantile(0.99, dim=0).max().item())
@@ -68,11 +78,18 @@ def manifold(model: VAE, found: Codes, follow_codes: bool) -> Float[Tensor, "gri
     AEVB, figure 4. Codes that do not follow the prior (clipped, plain autoencoder) and those of a learned prior get
     quantiles of a Gaussian with their own mean and spread.
     """
-    probabilities = (torch.arange(GRID, device=found.mean.device) + 0.5) / GRID
     p = StandardNormal(2) if follow_codes else model.prior(model.encoder)
-    quantiles = p.icdf(probabilities)
     loc = found.mean.mean(0) if follow_codes else torch.zeros_like(found.mean[0])
     scale = found.mean.std(0) if follow_codes else torch.ones_like(loc)
+    return of_quantiles(model, p, loc, scale)
+
+
+def of_quantiles(
+    model: VAE, p: Standard, loc: Float[Tensor, "2"], scale: Float[Tensor, "2"]
+) -> Float[Tensor, "grid grid *event"]:
+    """Means of p(x|z) at a grid of equally spaced quantiles, moved and scaled."""
+    quantiles = p.icdf((torch.arange(GRID, device=p.device) + 0.5) / GRID)
+    loc, scale = loc.to(p.device), scale.to(p.device)
     across = (loc[0] + scale[0] * quantiles).expand(GRID, GRID)
     up = (loc[1] + scale[1] * quantiles.flip(0))[:, None].expand(GRID, GRID)
     return model.decoder(torch.stack([across, up], dim=-1)).mean

@@ -80,8 +80,8 @@ class Signals:
 
 def signals(subject: Subject) -> Signals:
     """Measure a run on the scored split, in one pass of the encoder and few of the decoder."""
-    seen = bound(subject.model, subject.seen, samples=1)
     found, objective = subject.codes(), subject.run.config.objective
+    seen = bound(subject.model, subject.seen, samples=1)
     shuffled = shuffled_codes(subject).scores[0]
     heard, moved = by_dimension(subject)
     centre, width, outside = against_prior(subject)

@@ -19,7 +19,7 @@ from elboroom.evaluation.codes import Codes, codes
 from elboroom.evaluation.partial import Partial
 from elboroom.evaluation.views import View, code_protocol, protocol, view
 from elboroom.numerics import Randomness
-from elboroom.runs import Run
+from elboroom.runs import Run, needs_encoder
 from elboroom.scores import Protocol, Score
 from elboroom.training.checkpoint import pack, replace_bytes, replace_text, unpack
 
@@ -96,7 +96,9 @@ class Subject:
         return found.cpu()
 
     def codes(self, split: str | None = None) -> Codes:
-        """The codes of a split, from memory, from the run's folder, or encoded now."""
+        """The codes of a split, from memory, from the run's folder, or encoded now; InputError without a trained
+        encoder."""
+        needs_encoder(self.run)
         split = split or self.split
         if split not in self._codes:
             self._codes[split] = self._kept_codes(split)

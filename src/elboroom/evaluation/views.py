@@ -42,6 +42,13 @@ def view(data: Data, split: str = "test", count: int | None = None) -> View:
     return View(data, split, examples, min(count or len(examples), len(examples)))
 
 
+def trained(run: Run) -> str:
+    """What was trained, as protocols say it."""
+    objective = run.config.objective
+    apart = "" if run.config.trains_encoder else "; the encoder was not trained"
+    return ("bound" if objective.is_bound else f"no bound ({objective.kind})") + apart
+
+
 def protocol(run: Run, seen: View, **more: object) -> Protocol:
     """The conditions under which scores of this run on this view hold."""
     objective = run.config.objective
@@ -56,7 +63,7 @@ def protocol(run: Run, seen: View, **more: object) -> Protocol:
         weights=run.weights,
         checkpoint=run.checkpoint_hash,
         beta=None if objective.is_bound and objective.effective_beta == 1 else objective.effective_beta,
-        trained="bound" if objective.is_bound else f"no bound ({objective.kind})",
+        trained=trained(run),
         **more,
     )
 

@@ -7,3 +7,4 @@ from elboroom.objectives.bounds import *  # noqa: F403
 from elboroom.objectives.needs import *  # noqa: F403
 from elboroom.objectives.pairwise import *  # noqa: F403
 from elboroom.objectives.regularizers import *  # noqa: F403
+from elboroom.objectives.sampled import *  # noqa: F403

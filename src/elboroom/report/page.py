@@ -30,6 +30,7 @@ THRESHOLD = 0.1
 LARGEST_OVERVIEW = 8
 """Models that are shown side by side at most."""
 NO_RATE = "a plain autoencoder's code is a point: no rate, hence no bound and no likelihood"
+NO_ENCODER = "the encoder was not trained, so nothing is taken from q(z|x)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +196,7 @@ def about(run: RunFolder) -> str:
         weight,
         f"clip {clip:g}" if clip else "",
         "" if objective.is_bound else "no bound on log p(x)",
+        "" if run.config.trains_encoder else "the encoder is not trained",
     ]
     if run.config.model.likelihood.kind == "grey-bce":
         words.append("grey-BCE: a loss, no likelihood")
@@ -238,6 +240,8 @@ def absent(run: RunFolder) -> dict[str, str]:
         return {"": f"{run.status}: nothing to evaluate"}
     if run.is_point:
         reasons = dict.fromkeys(("elbo", "rate", "nll", "bound/grey-bce"), NO_RATE)
+    if run.config and not run.config.trains_encoder:
+        reasons = dict.fromkeys(("elbo", "rate", "distortion", "nll", "active-units"), NO_ENCODER)
     if not run.scores:
         return {**reasons, "": "not evaluated yet: run `elboroom evaluate` on its folder"}
     if run.config and run.config.companion is None:

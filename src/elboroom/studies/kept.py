@@ -197,7 +197,8 @@ def kept_values(score: Score, run: Kept) -> Values | None:
     """
     if score.name.startswith("probe/"):
         return _of_probe(score, run)
-    kept = run.examples.get(OTHERWISE_NAMED.get(score.name, score.name))
+    ending = "" if score.protocol.split in ("", "test") else f"/{score.protocol.split}"
+    kept = run.examples.get(OTHERWISE_NAMED.get(score.name, score.name) + ending)
     if kept is not None and kept.ndim == 1:
         return _values(kept)
     parts = [run.examples.get(k) for k in ("distortion", "rate")]

@@ -34,6 +34,7 @@ class Plan:
     epochs: int
     batch: int = 100
     samples: int = 1
+    updates: int = 1
     warmup: int = 0
     clip_norm: float | None = None
     average: float | None = None
@@ -130,6 +131,9 @@ class Trainer:
         self.plan, self.seed, self.schedule, self.companion = plan, seed, schedule, companion
         self.monitor, self.autocast, self.stop, self.report, self.identity = monitor, autocast, stop, report, identity
         self.device = next(model.parameters()).device
+        self.chains = getattr(model, "chains", None)
+        if self.chains is not None:  # before the averaged copy, which copies their places
+            self.chains.remember(plan.samples, len(data.train), model.encoder.latent)
         self.store, self.journal = Store(folder / "checkpoints"), Journal(folder)
         self.average = None if plan.average is None else Average(model, plan.average, plan.average_form == "plain")
         self.companion_optimizer = None if companion is None else companion.optimizer()
@@ -185,17 +189,15 @@ class Trainer:
         return loss if math.isfinite(loss) else math.inf
 
     def _step(self, rows: Tensor, step: int) -> None:
-        """One update of the model, then of its average and its companion."""
+        """The updates of the model with one batch, then of its average and its companion."""
         batch = self.data.train.batch(rows, self.random("binarize", step))
         noise = self.model.noise(self.random("noise", step), self.plan.samples, len(rows))
         self._set_rate(step)
         with self.autocast():
-            loss, values, draw = self._forward(batch.x, noise, self._asked(step, noise))
-        loss.backward()
-        if self.plan.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            asked = self._asked(step, noise, batch.x, rows)
+        values, draw = self._update(batch.x, noise, asked)
+        for _ in range(self.plan.updates - 1):
+            _, draw = self._update(batch.x, noise, asked)  # what is logged is from before all of them
         if self.average is not None:
             self.average.update(self.model, step)
         if self.companion is not None:
@@ -203,9 +205,20 @@ class Trainer:
             values = torch.cat([values, torch.stack([beside[name] for name in self.companion.names])])
         self.meter.add(values, len(rows), step + 1)  # steps are counted from 1, as in the log
 
-    def _asked(self, step: int, noise: Tensor) -> Asked:
+    def _update(self, x: Tensor, noise: Tensor, asked: Asked) -> tuple[Tensor, Draw | None]:
+        """One update; the numbers of the log, and the draw where a companion wants it."""
+        with self.autocast():
+            loss, values, draw = self._forward(x, noise, asked)
+        loss.backward()
+        if self.plan.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return values, draw
+
+    def _asked(self, step: int, noise: Tensor, x: Tensor, rows: Tensor | None = None) -> Asked:
         """What the objective asks of the draw at this step."""
-        return ask(self.objective, self.model, self.random("prior", step), noise, len(self.data.train), step)
+        return ask(self.objective, self.model, self.random("prior", step), noise, len(self.data.train), step, x, rows)
 
     def _draw_and_score(self, x: Tensor, noise: Tensor, asked: Asked) -> tuple[Tensor, Tensor, Draw | None]:
         """The model's one pass and the objective on it: what is compiled where compilation is on.
@@ -224,7 +237,7 @@ class Trainer:
         batch = self.data.train.batch(rows, self.random("binarize", 0))
         with torch.no_grad(), self.autocast():
             noise = self.model.noise(self.random("noise", 0), self.plan.samples, len(rows))
-            draw = self.model(batch.x, noise, self._asked(0, noise))
+            draw = self.model(batch.x, noise, self._asked(0, noise, batch.x))
             terms = self.objective(draw)
         beside = self.companion.names if self.companion is not None else ()
         return Meter([*term_names(terms, draw), *beside], self.device, term_floors(terms))
@@ -341,6 +354,8 @@ class Trainer:
         values |= {"classes": len(self.data.classes or ())}
         if self.average is not None:
             contents["average"] = self.average.model.state_dict()
+        if self.chains is not None:
+            contents["chains"] = self.chains.state()
         if self.companion is not None:
             contents["companion"] = self.companion.state_dict()
             contents["companion-optimizer"], values["companion-optimizer"] = optimizer_tensors(self.companion_optimizer)
@@ -371,6 +386,8 @@ class Trainer:
         restore_optimizer(self.optimizer, groups["optimizer"], values["optimizer"])
         if self.average is not None:
             self.average.model.load_state_dict(groups["average"])
+        if self.chains is not None:
+            self.chains.restore(groups["chains"])
         if self.companion is not None:
             self.companion.load_state_dict(groups["companion"])
             restore_optimizer(self.companion_optimizer, groups["companion-optimizer"], values["companion-optimizer"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from elboroom.evaluation.hmc import Point, evaluated, leapfrog, transition
+from elboroom.models.hmc import Point, evaluated, leapfrog, transition
 
 SD = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
 
