@@ -137,4 +137,4 @@ def test_pictures_of_vectors_are_refused(tmp_path):
     found = subject(tmp_path)
     found.run.__dict__["shape"] = (64,)
     skipped = measure(found, metrics_from("[{kind: pictures, sigmas: [1]}]"))[1]
-    assert "are no images" in skipped["pictures"]
+    assert "are no images" in skipped["pictures, sigmas 1.0"]
