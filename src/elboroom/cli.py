@@ -164,7 +164,7 @@ class Evaluate:
     samples: int = 1000
     """Posterior samples of the NLL; 0 leaves it out."""
     images: int | None = None
-    """NLL of the first so many test images only."""
+    """NLL of so many test images only: the first ones, or of sorted data a fixed sample."""
     metrics: str = ""
     """Further metrics: standard, full, or a list such as 'knn, clusters' or '[{kind: knn, code: z}]'."""
     checkpoint: str = "auto"

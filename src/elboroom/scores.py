@@ -111,7 +111,7 @@ class Score:
             return ""
         told = self.protocol.estimator.partition("; ± ")[2]
         if told.startswith("deviation over repetitions"):
-            one = "with all labels, which is one fit, the binomial standard error over test images"
+            one = "the binomial standard error over test images (with all labels: one fit)"
             return one if self.protocol.labels == "all" else "the deviation over repetitions"
         if states := re.match(r"deviation over seeds (\d+ to \d+)", told):
             return f"the deviation over the random states {states[1]} of K-means"

@@ -84,6 +84,19 @@ def test_a_view_of_the_first_examples():
     assert [len(i) for i, _ in seen.batches(2)] == [2, 1]
 
 
+def test_some_of_sorted_data_are_a_fixed_sample_and_the_protocol_says_so():
+    data = dataclasses.replace(data_of(torch.arange(50.0)[:, None]), sorted=True)
+    seen, again = view(data, count=5), view(data, count=5)
+    assert torch.equal(seen.drawn, again.drawn)
+    assert seen.drawn.tolist() == sorted(seen.drawn.tolist()) != list(range(5))
+    index, x = zip(*((i, b.x) for i, b in seen.batches(2)), strict=True)
+    assert torch.cat(index).tolist() == list(range(5))
+    assert torch.cat(x).flatten().tolist() == seen.drawn.tolist()
+    assert seen.rows == f"{data.test.rows_hash}[5 drawn]"
+    assert (view(data).drawn, view(data).rows) == (None, data.test.rows_hash)
+    assert view(dataclasses.replace(data, sorted=False), count=5).rows.endswith("[:5]")
+
+
 # Bounds
 
 

@@ -1,5 +1,6 @@
 """Whether an NLL can be trusted: the bound on the way, its doubts, and estimates that survive an interruption."""
 
+import dataclasses
 import json
 import math
 from itertools import pairwise
@@ -234,6 +235,14 @@ def test_the_number_of_samples_stands_beside_the_values(tmp_path):
     held = unpack((run.evaluation / "examples.safetensors").read_bytes())
     assert held["nll/samples"].tolist() == [7]
     assert held["nll"].shape == held["effective-samples"].shape == (12,)
+
+
+def test_outliers_among_some_of_sorted_data_have_their_own_names(tmp_path):
+    run = opened(tmp_path, names=tuple(f"{i}.png" for i in range(12)))
+    run.__dict__["data"] = dataclasses.replace(run.data, sorted=True)
+    evaluate(run, samples=2, images=4)
+    drawn = view(run.data, count=4).drawn.tolist()
+    assert {o.name for o in worst(run, count=4)} == {f"{i}.png" for i in drawn}
 
 
 def test_outliers_by_hand(tmp_path):

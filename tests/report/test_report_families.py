@@ -60,7 +60,7 @@ def test_ways_of_reading_are_columns_named_by_what_differs():
 
 DEVIATION = "10 neighbours; ± deviation over repetitions, of all labels binomial"
 REPEATED = "the deviation over repetitions"
-BINOMIAL = "with all labels, which is one fit, the binomial standard error over test images"
+BINOMIAL = "the binomial standard error over test images (with all labels: one fit)"
 
 
 def several(count):

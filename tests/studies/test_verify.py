@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from elboroom import cli
+from elboroom import cli, scores
+from elboroom.config.files import parse_yaml
+from elboroom.config.study import Study
 from elboroom.errors import InputError
 from elboroom.report.check import shows, wrong_headline, wrong_numbers
 from elboroom.scores import Protocol, Score
+from elboroom.studies import study as studies
 from elboroom.studies.recompute import from_training, from_weights
 from elboroom.studies.verify import arithmetic
 
@@ -323,3 +326,30 @@ HELD = Protocol(data="d", split="test", rows="r", binarization="none", likelihoo
 def test_printed_numbers_are_read_to_their_last_digit(text, value, stderr, same):
     score = Score(name="s", value=value, unit="nats", better="", stderr=stderr, examples=2, protocol=HELD)
     assert shows(text, score) is same
+
+
+EVERYTHING = """
+name: everything
+base:
+  data: {name: digits, binarize: dynamic, limit: 400, copies: 2}
+  model:
+    encoder: {kind: mlp, hidden: [32]}
+    decoder: {kind: mlp, hidden: [32]}
+    posterior: {kind: gaussian, latent: 4}
+  companion: {kind: classifier, hidden: [8]}
+  training: {epochs: 5, batch: 32, threads: 1}
+variants: {vae: {}}
+axes: {seed: [0]}
+metrics: {also: full, nll: {samples: 20, images: 40}}
+"""
+
+
+@pytest.mark.slow
+def test_every_metric_of_the_full_set_comes_out_again_from_the_weights(tmp_path):
+    """On digits without a cache, so that controls and classifiers are made anew too; and nothing is left out."""
+    study = Study(**parse_yaml(EVERYTHING, "here"))
+    studies.carry_out(study, tmp_path / "s", studies.plan(study, tmp_path / "s"))
+    found = from_weights(tmp_path / "s")
+    assert (found.findings, found.gaps) == ([], [])
+    names = {s.name.split("/")[0] for s in scores.load(tmp_path / "s" / "vae" / "seed-0" / "scores.json")}
+    assert {"probe", "cluster", "mpd", "mutual-information", "codes", "shuffled-codes", "fd", "confidence"} <= names

@@ -280,7 +280,7 @@ class AnnealedImportance:
 
     kind: Literal["ais"] = "ais"
     images: Positive = 100
-    """Test images, the first ones."""
+    """Test images: the first ones, or of sorted data a fixed sample."""
     chains: Positive = 16
     """Chains of each image; their number is the K of the estimate."""
     steps: Positive = 200

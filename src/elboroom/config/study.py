@@ -21,7 +21,7 @@ class Nll:
     samples: Positive = 1000
     """Posterior samples per image."""
     images: Positive | None = None
-    """Score this many test images only, the first ones."""
+    """Score this many test images only: the first ones, or of sorted data a fixed sample."""
 
 
 @settings

@@ -59,6 +59,7 @@ class Data:
     binarization: str  # as protocols say it
     factors: dict[str, tuple[float, ...]] | None = None  # name of each column of `Examples.factors` -> class values
     log_density: Callable[[np.ndarray], np.ndarray] | None = None  # true log p(x) of [n, *shape], where it is known
+    sorted: bool = False  # whether its first rows are no fair sample of the others
 
     def to(self, device: torch.device | str) -> "Data":
         """The same on a device."""
@@ -82,6 +83,7 @@ class Source:
     rows: splits.Rows
     factors: dict[str, tuple[float, ...]] | None = None
     log_density: Callable[[np.ndarray], np.ndarray] | None = None
+    sorted: bool = True  # one's own may be: by class, by time
 
 
 def load(config: configuration.Data, folder: Path | None = None) -> Data:
@@ -115,6 +117,7 @@ def load(config: configuration.Data, folder: Path | None = None) -> Data:
         binarization=described(binarize, config.seed),
         factors=source.factors,
         log_density=None if binarize != "none" else source.log_density,
+        sorted=source.sorted,
     )
 
 
@@ -135,7 +138,7 @@ def named(config: configuration.Data, folder: Path | None) -> Source:
         parts, scaling = shrunk(parts, scaling, config.size, config.name)
     density = None if entry.log_density is None else partial(entry.log_density, **chosen)
     files = files or readers.checksums(read)
-    return Source(str(place), parts, scaling, classes, files, rows, entry.factors, density)
+    return Source(str(place), parts, scaling, classes, files, rows, entry.factors, density, entry.sorted)
 
 
 def expected(name: str, split: splits.Split, rows: splits.Rows, parts: readers.Parts, place: Path) -> None:

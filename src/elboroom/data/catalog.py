@@ -55,6 +55,7 @@ class Dataset:
     folder: str | None = None  # where its files lie, where that is not its name
     factors: dict[str, tuple[float, ...]] | None = None  # what is known beside labels: name -> value of each class
     note: str = ""  # what users of it should know
+    sorted: bool = False  # by class, writer or time, so that its first rows are no fair sample
     options: type | None = None  # what can be chosen of it, under data.options
     log_density: Callable[..., Float[np.ndarray, " n"]] | None = (
         None  # of examples [n, *shape], where it is known (nats)
@@ -239,6 +240,7 @@ CATALOG: dict[str, Dataset] = {
         scaling=BINARY,
         splits={"official": Split(splits.as_given, (50_000, 10_000, 10_000))},
         read=readers.binarized_mnist,
+        sorted=True,
         source="Larochelle; binarization of Salakhutdinov & Murray (2008)",
         licence="none stated; made from MNIST",
         note="One fixed binarization of MNIST in an order of its own, without labels. Its likelihoods are 1 to 2 nats "
@@ -281,6 +283,7 @@ CATALOG: dict[str, Dataset] = {
             "mae": Split(splits.shuffled(valid=2_345, seed=524_287), (22_000, 2_345, 8_070)),
         },
         read=omniglot.chardata,
+        sorted=True,
         source="Burda, Grosse & Salakhutdinov (2016), arXiv:1509.00519; from Lake et al. (2015)",
         licence="none stated of its own; OMNIGLOT is MIT",
         note="The 28x28 file of most published likelihoods. No checksum is published: sizes and values are checked. "
@@ -303,6 +306,7 @@ CATALOG: dict[str, Dataset] = {
         read=omniglot.originals,
         folder="omniglot",
         factors={"character": omniglot.CHARACTERS},
+        sorted=True,
         source="Lake, Salakhutdinov & Tenenbaum (2015), Science 350",
         licence="MIT",
         note="The 105x105 originals, inverted and averaged to 28x28. Not the file of the published likelihoods, which "
@@ -341,6 +345,7 @@ CATALOG: dict[str, Dataset] = {
             "last": Split(splits.last(test=465), (1_500, 0, 465)),
         },
         read=readers.frey,
+        sorted=True,
         source="Frey & Roweis; used by Kingma & Welling (2013), arXiv:1312.6114",
         licence="none stated",
         note="Frames of one film: neighbours are alike, so `random` tests on near copies of training frames and `last` "

@@ -287,7 +287,7 @@ def ais(
     leapfrog: int = 5,
     start: str = "posterior",
 ) -> Found:
-    r"""NLL by annealed importance sampling (`annealed_by_block`), of the first test images.
+    r"""NLL by annealed importance sampling (`annealed_by_block`), of some test images (`view`).
 
     ``nll/ais`` is on average an upper bound on -log p(x), as ``nll`` is, and a tighter one where the posterior is far
     from q(z|x). From the posterior of a family that does not cover the prior it is ``bound/ais``: chains never leave

@@ -53,7 +53,7 @@ def evaluate(
     Args:
         run: an opened run folder.
         samples: importance samples of the NLL; None leaves it out.
-        images: NLL of the first so many test images only.
+        images: NLL of so many test images only: the first, of sorted data a fixed sample (`elboroom.evaluation.views`).
         metrics: further metrics, as `elboroom.config.metrics` lists them. One that this run cannot have (no labels, no
             density) is skipped with its reason, and the others go on.
         other: evaluate on other data than it was trained on (said in the protocol; no companion, no pictures kept).
@@ -123,6 +123,8 @@ def likelihood(subject: Subject, samples: int, images: int | None = None) -> Fou
     name, covers = scores[0].name, run.model.encoder.covers
     values = weighed.bound + run.density_offset()
     examples = {name: -values if covers else values, f"{name}/samples": torch.tensor([samples])}
+    if seen.drawn is not None:
+        examples[f"{name}/positions"] = seen.drawn
     note = doubt(weighed, samples, covers)
     return Found(
         scores + way_scores(run, seen, weighed, samples),

@@ -1,7 +1,7 @@
 """Which examples a model finds hardest, by row and by file name."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -36,10 +36,15 @@ def outliers(values: Float[Tensor, " n"], names: list[str] | None = None, count:
 def worst(run: Run, score: str = "nll", count: int = 3) -> list[Outlier]:
     """The test examples of a run with the highest value of a score that is kept per example; none where none is."""
     try:
-        values = unpack((run.evaluation / "examples.safetensors").read_bytes())[score]
+        kept = unpack((run.evaluation / "examples.safetensors").read_bytes())
+        values = kept[score]
     except (FileNotFoundError, SafetensorError, KeyError):
         return []
-    return outliers(values, read_names(run.evaluation), count)
+    found, names = outliers(values, None, count), read_names(run.evaluation)
+    where = kept.get(f"{score}/positions")
+    if where is not None and len(where) == len(values):  # else those of an older evaluation, of fewer examples
+        found = [replace(o, position=int(where[o.position])) for o in found]
+    return found if names is None else [replace(o, name=names[o.position]) for o in found]
 
 
 def write_names(folder: Path, names: tuple[str, ...]) -> None:

@@ -120,7 +120,8 @@ def subset(
         return Subset(order, last)
     if count >= kept:
         raise InputError(
-            f"{count:,} labels are asked for, and {kept:,} training examples have one. Take fewer, or null for all."
+            f"{count:,} labels are asked for, and {kept:,} training examples have one"
+            f"{f' beside the {len(last):,} held out' * bool(len(last))}. Take fewer, or null for all."
         )
     if not balanced:
         return Subset(order[:count], last)

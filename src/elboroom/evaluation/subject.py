@@ -128,7 +128,7 @@ class Subject:
 
         They stay until `forget_partials`: what was finished is not lost while the rest of an evaluation goes on.
         """
-        of = [self.run.checkpoint_hash, self.run.weights, seen.split, seen.examples.rows_hash, seen.data.binarization]
+        of = [self.run.checkpoint_hash, self.run.weights, seen.split, seen.rows, seen.data.binarization]
         key = json.dumps([*of, seen.count, seen.copies, settings], sort_keys=True)
         folder = self.run.evaluation / "partial" if self._resumes else None
         self._partials.append(Partial(folder, name, key, columns, seen.count * seen.copies))

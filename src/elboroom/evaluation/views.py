@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from elboroom.data import Data, Examples
+from elboroom.numerics import Randomness
 from elboroom.records import Batch
 from elboroom.runs import Run
 from elboroom.scores import DRAWN, Protocol, Score
@@ -17,29 +18,50 @@ from elboroom.scores import DRAWN, Protocol, Score
 
 @dataclass(frozen=True)
 class View:
-    """The first ``count`` examples of one split, in fixed batches, with binarizations fixed by the data's seed."""
+    """Examples of one split, in fixed batches, with binarizations fixed by the data's seed.
+
+    All, or ``count`` of them: the first, or the positions ``drawn``. What is found of a view is in its own order, by
+    positions 0 to ``count`` - 1.
+    """
 
     data: Data
     split: str
     examples: Examples
     count: int
+    drawn: Integer[Tensor, " count"] | None = None
+
+    @property
+    def rows(self) -> str:
+        """The hash of the split's rows, with which of them these are where they are not all."""
+        if self.count == len(self.examples):
+            return self.examples.rows_hash
+        which = f":{self.count}" if self.drawn is None else f"{self.count} drawn"
+        return f"{self.examples.rows_hash}[{which}]"
 
     @property
     def copies(self) -> int:
         return self.examples.copies
 
     def batches(self, size: int = 500, copy: int = 0) -> Iterator[tuple[Tensor, Batch]]:
-        """(positions, batch) over the view."""
+        """(positions in the view, batch) over the view."""
         device = self.examples.rows.device
         for start in range(0, self.count, size):
             index = torch.arange(start, min(start + size, self.count), device=device)
-            yield index, self.examples.fixed(index, copy)
+            yield index, self.examples.fixed(index if self.drawn is None else self.drawn[index], copy)
 
 
 def view(data: Data, split: str = "test", count: int | None = None) -> View:
-    """A view of a split; at most ``count`` examples."""
+    """A view of a split; at most ``count`` examples.
+
+    Fewer are the first ones. Of sorted data these are of one class or writer, so there they are drawn: the first of a
+    fixed permutation of the split, in the order of the split.
+    """
     examples = data.splits()[split]
-    return View(data, split, examples, min(count or len(examples), len(examples)))
+    some = min(count or len(examples), len(examples))
+    if some == len(examples) or not data.sorted:
+        return View(data, split, examples, some)
+    drawn = torch.randperm(len(examples), generator=Randomness(0)("some of sorted data"))[:some].sort().values
+    return View(data, split, examples, some, drawn.to(examples.rows.device))
 
 
 def trained(run: Run) -> str:
@@ -52,11 +74,10 @@ def trained(run: Run) -> str:
 def protocol(run: Run, seen: View, **more: object) -> Protocol:
     """The conditions under which scores of this run on this view hold."""
     objective = run.config.objective
-    rows = seen.examples.rows_hash if seen.count == len(seen.examples) else f"{seen.examples.rows_hash}[:{seen.count}]"
     return Protocol(
         data=seen.data.title,
         split=seen.split,
-        rows=rows,
+        rows=seen.rows,
         binarization=seen.data.binarization,
         copies=seen.copies,
         likelihood=run.model.decoder.name,

@@ -82,6 +82,8 @@ def _table(name: str, scored: list[tuple[Entry, Score]]) -> Table:
     digits = decimals([s.value for _, s in scored], first.unit)
     lines = [_line(row, ways, [i in column for column in best], digits) for i, row in enumerate(rows)]
     about = conditions(first).replace(f"; likelihood {first.protocol.likelihood}", "")
+    if len({s.examples for _, s in scored}) > 1:
+        about = about.replace(f", {first.examples:,} examples", "")
     methods = [f"{name}: {_common(shared)}", *filter(None, [_spread(rows)])]
     return Table(columns=columns, lines=lines, protocol=about, methods=methods, notes=[])
 

@@ -123,6 +123,13 @@ class RunFolder:
             return []
         return scores.briefly({k: str(v) for k, v in notes.items() if k.split(", ")[0] in shown})
 
+    @cached_property
+    def skipped(self) -> list[str]:
+        """Metrics that the last evaluation could not take, with the reason."""
+        content = _mapping(self.evaluation / "skipped.json", []) if self.evaluation else {}
+        found = content.get("skipped")
+        return [f"{k}: {v}" for k, v in found.items()] if isinstance(found, dict) else []
+
     def tensors(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of an evaluation file (`codes-test`, `examples`, `pictures`); none where there is no such file."""
         path = self.evaluation / f"{name}.safetensors" if self.evaluation else None

@@ -388,7 +388,7 @@ def _section(label: str, runs: list[RunFolder], run: RunFolder, made: list[Pictu
         facts=[f for f in (about(run), sampling_quality(run), *_remarks(run)) if f],
         warnings=[*warnings(run), *collapse(run), *run.doubts],
         pictures=made,
-        missing=[*run.problems, *missing(run)],
+        missing=[*run.problems, *missing(run), *run.skipped],
     )
 
 

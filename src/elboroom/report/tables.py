@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
@@ -459,7 +460,8 @@ def _conditions(group: list[Entry], names: list[str]) -> tuple[str, list[str]]:
     scored = [s for e in group for s in chosen(e, names).values()]
     if not scored:
         return "", []
-    shared = max(scored, key=lambda s: (s.name in ("elbo", "distortion"), s.examples))
+    often = Counter(s.examples for s in scored)  # decoded draws are no examples of the split, and may be more
+    shared = max(scored, key=lambda s: (s.name in ("elbo", "distortion"), often[s.examples], s.examples))
     weights = sorted({s.protocol.weights for s in scored})
     methods: dict[str, None] = {}
     for score in sorted(scored, key=lambda s: names.index(s.name)):

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -202,8 +203,13 @@ def _weighed(score: Score) -> bool:
 
 def _count(protocol: Protocol) -> tuple[int, int | None]:
     """Samples and images of an NLL, as its protocol says them."""
-    first = re.search(r"\[:(\d+)\]$", protocol.rows)
-    return protocol.samples, int(first[1]) if first else None
+    some = re.search(r"\[:?(\d+)(?: drawn)?\]$", protocol.rows)
+    return protocol.samples, int(some[1]) if some else None
+
+
+def counted(names: list[str]) -> str:
+    """Names, each once, with how often it is there: ``elbo, probe/knn (24 of them)``."""
+    return ", ".join(f"{n} ({k} of them)" if k > 1 else n for n, k in Counter(names).items())
 
 
 def same_weights(score: Score) -> float:
@@ -235,8 +241,6 @@ def _compare(
             result.findings.append(Finding(file, f"{what} (tolerance {tolerance(score):.2g})"))
     where = f"{run.label}, seed {run.seed}"
     if agree:
-        result.done.append(f"{where}: {', '.join(agree)} come out again")
+        result.done.append(f"{where}: {counted(agree)} come out again")
     if absent:
-        result.gaps.append(
-            f"{where}: {', '.join(absent)} not computed anew (companion not kept, other data, or unknown)"
-        )
+        result.gaps.append(f"{where}: {counted(absent)} not computed anew (companion not kept, other data, or unknown)")
