@@ -167,6 +167,8 @@ class Evaluate:
     """NLL of the first so many test images only."""
     metrics: str = ""
     """Further metrics: standard, full, or a list such as 'knn, clusters' or '[{kind: knn, code: z}]'."""
+    along: bool = False
+    """Take these metrics at every checkpoint that is kept, for curves, and nothing else (along.jsonl)."""
     checkpoint: str = "auto"
     """best, last, step-N, or auto: best where there is one, else last."""
     data: str | None = None
@@ -186,8 +188,10 @@ class Evaluate:
 
         _at_least(self.samples, 0, "samples")
         _at_least(1 if self.images is None else self.images, 1, "images")
-        run = _open(self)
-        other, metrics = _other_data(run, self.data), metrics_from(self.metrics)
+        run, metrics = _open(self), metrics_from(self.metrics)
+        if self.along:
+            return self._along(run, metrics)
+        other = _other_data(run, self.data)
         more = {"samples": self.samples, "images": self.images, "metrics": metrics, "other": other}
         try:
             with stopping(self.budget) as stop, Screen() as screen:
@@ -203,6 +207,24 @@ class Evaluate:
         if self.samples and other is None:
             _print_worst(run)
         print(f"written to {run.evaluation}. Next: `elboroom report {run.folder}`.")
+        return DONE
+
+    def _along(self, run: Any, metrics: Any) -> int:
+        """The metrics at every kept checkpoint."""
+        from elboroom.evaluation import along
+
+        if not metrics or self.data is not None:
+            raise InputError("--along takes --metrics at the checkpoints of the run, on its own data. Name some.")
+        try:
+            with stopping(self.budget) as stop, Screen() as screen:
+                lines = along(run, metrics, cache=cache_folder(), progress=_until(stop, screen.share), say=screen.say)
+        except Stopped as reason:
+            print(f"stopped: {reason}. What was measured so far is kept in {run.folder}; the same command goes on.")
+            return STOPPED
+        for line in lines:
+            values = ", ".join(f"{k} {v:.4g}" for k, v in line.items() if isinstance(v, float))
+            print(f"epoch {line['epoch']} {line['split']}: {values}")
+        print(f"written to {run.folder / 'along.jsonl'}. Next: `elboroom report {run.folder}`.")
         return DONE
 
 

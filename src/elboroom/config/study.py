@@ -31,6 +31,8 @@ class Metrics:
     nll: Nll | None = dataclasses.field(default_factory=Nll)
     also: Annotated[tuple[metrics.Metric, ...], BeforeValidator(metrics.expanded)] = ()
     """Metrics beyond the bounds: `standard`, `full`, or a list of names and mappings."""
+    along: Annotated[tuple[metrics.Metric, ...], BeforeValidator(metrics.expanded)] = ()
+    """Metrics of every checkpoint that is kept (`training.keep_epochs`), for figures of the kind `curves`."""
 
 
 @settings
@@ -46,7 +48,7 @@ class Figure:
     columns: Positive = 2
     """Panels side by side."""
     panels: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Of curves: quantity in metrics.jsonl -> title."""
+    """Of curves: quantity in metrics.jsonl, or of the metrics that are taken `along`, -> title."""
     pick: str = "codes-test/z"
     """Which array: evaluation file and name."""
     picks: dict[str, str] = dataclasses.field(default_factory=dict)

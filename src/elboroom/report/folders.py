@@ -42,6 +42,7 @@ class RunFolder:
     environment: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     timing: list[dict[str, Any]] = field(default_factory=list)
+    along: list[dict[str, Any]] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -188,6 +189,7 @@ def read_run(folder: Path, variant: str | None = None, axes: dict[str, Any] | No
         environment=_mapping(folder / "environment.json", problems),
         metrics=_lines(folder / "metrics.jsonl", problems),
         timing=_lines(folder / "timing.jsonl", []),
+        along=_lines(folder / "along.jsonl", []),
         problems=problems,
     )
     run.scores.extend(_scores(run))

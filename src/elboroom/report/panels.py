@@ -35,7 +35,7 @@ def figure(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
     """A figure of `elboroom.config.study.Figure`'s fields; None where no run has what it shows."""
     picked = chosen(runs, entry.get("where") or {})
     if entry["kind"] == "curves":
-        histories = {label: [r.metrics for r in group] for label, group in by_label(picked).items()}
+        histories = {label: [[*r.metrics, *r.along] for r in group] for label, group in by_label(picked).items()}
         histories = {label: rows for label, rows in histories.items() if any(rows)}
         return figures.curves(histories, entry["panels"] or figures.PANELS, entry["columns"]) if histories else None
     first = [group[0] for group in by_label(picked).values()]

@@ -19,7 +19,7 @@ from elboroom.config.files import apply_options, merged, nested, run_from, study
 from elboroom.config.run import EXTENDABLE, to_dict
 from elboroom.config.study import Metrics
 from elboroom.errors import Diverged, InputError, Stopped, unknown
-from elboroom.evaluation import ESTIMATES, evaluate, has_likelihood
+from elboroom.evaluation import ESTIMATES, along, evaluate, has_likelihood
 from elboroom.studies.execute import Report, execute, lengthen
 from elboroom.training.checkpoint import replace_text, room
 
@@ -225,6 +225,9 @@ def _evaluate(
     samples, images = (nll.samples, nll.images) if nll else (None, None)
     measured = run.evaluation / "measured.json"
     asked = json.dumps({"format": FORMAT, "checkpoint": run.checkpoint_hash, "also": to_dict(metrics)["also"]})
+    told = {"cache": cache, "progress": lambda what, done, total: _unless_stopped(stop), "say": say}
+    if metrics.along:
+        along(run, metrics.along, **told)
     known = metrics.also == () or (measured.exists() and measured.read_text() == asked)
     if known and _scored(run, samples, images):
         return
@@ -235,9 +238,7 @@ def _evaluate(
         samples=samples,
         images=images,
         metrics=metrics.also,
-        cache=cache,
-        progress=lambda what, done, total: _unless_stopped(stop),
-        say=say,
+        **told,
     )
     replace_text(measured, asked)
     took = {"format": FORMAT, "seconds": round(time.perf_counter() - begun, 3)}
@@ -252,11 +253,11 @@ def _scored(run: runs.Run, samples: int | None, images: int | None) -> bool:
         return False
     mine = (run.checkpoint_hash, run.config.data.title)
     found = [s for s in found if (s.protocol.checkpoint, s.protocol.data) == mine]
-    if not found or samples is None:
+    if not found or samples is None or not has_likelihood(run):
         return bool(found)
-    count = min(images or math.inf, max(s.examples for s in found))
+    whole = max((s.examples for s in found if s.name == "distortion"), default=0)  # other scores have other examples
     weighed = {(s.protocol.samples, s.examples) for s in found if s.name in ESTIMATES}
-    return (samples, count) in weighed or not has_likelihood(run)
+    return (samples, min(images or math.inf, whole)) in weighed
 
 
 def record(study: Study, out: Path, planned: list[Planned]) -> None:

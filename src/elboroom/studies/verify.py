@@ -113,17 +113,18 @@ def _scores(run: Kept, where: str, checked: list[str], unkept: list[str]) -> Fin
     """Each score against the values that it is the mean of; names of what was checked, and of what could not be."""
     if run.status == "done" and not run.scores:
         unkept.append("all scores (there are none)")
-    for name in dict.fromkeys(s.name for s in run.scores):
-        named = [s for s in run.scores if s.name == name]
+    for name, split in dict.fromkeys((s.name, s.protocol.split) for s in run.scores):
+        named = [s for s in run.scores if (s.name, s.protocol.split) == (name, split)]
+        label = name if split in ("", "test") else f"{name} of {split}"
         kept = [(s, v) for s in named if (v := kept_values(s, run)) is not None]
         if not kept:
-            unkept.append(name)
+            unkept.append(label)
             continue
-        (unkept if len(named) > 1 else []).extend([f"{name} ({len(named) - 1} of {len(named)} protocols)"])
+        (unkept if len(named) > 1 else []).extend([f"{label} ({len(named) - 1} of {len(named)} protocols)"])
         if not any(not wrong(s, v) for s, v in kept):
             score, values = min(kept, key=lambda pair: abs(pair[0].value - pair[1].mean))
             yield from _disagreements(score, values, run, where)
-        checked.append(name)
+        checked.append(label)
     yield from _by_dimension(run, where)
 
 
