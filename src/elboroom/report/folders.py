@@ -103,13 +103,15 @@ class RunFolder:
 
     @cached_property
     def along(self) -> list[dict[str, Any]]:
-        """What was measured of checkpoints on the way and of the last, as log lines: the first score of each name."""
+        """What was measured of checkpoints on the way and of the last, as log lines, one for each split."""
         rows = []
         files = [*self.path.glob("evaluation/step-*/scores.json"), *self.path.glob("along/step-*.json")]
         for path in files if self.steps_per_epoch else ():
             step = int(next(p for p in (path.stem, path.parent.name) if p.startswith("step-")).removeprefix("step-"))
-            values = by_name(_scores_in(path, self))
-            rows.append({"split": "test", "step": step, "epoch": step // self.steps_per_epoch} | values)
+            found = _scores_in(path, self)
+            for split in dict.fromkeys(s.protocol.split for s in found):
+                values = by_name([s for s in found if s.protocol.split == split])
+                rows.append({"split": split, "step": step, "epoch": step // self.steps_per_epoch} | values)
         return sorted(rows, key=lambda row: row["step"])
 
     @cached_property

@@ -310,11 +310,11 @@ def _scored(run: runs.Run, samples: int | None, images: int | None) -> bool:
         return False
     mine = (run.checkpoint_hash, run.config.data.title)
     found = [s for s in found if (s.protocol.checkpoint, s.protocol.data) == mine]
-    if not found or samples is None:
+    if not found or samples is None or not has_likelihood(run):
         return bool(found)
-    count = min(images or math.inf, max(s.examples for s in found))
+    whole = max((s.examples for s in found if s.name == "distortion"), default=0)  # other scores have other examples
     weighed = {(s.protocol.samples, s.examples) for s in found if s.name in ESTIMATES}
-    return (samples, count) in weighed or not has_likelihood(run)
+    return (samples, min(images or math.inf, whole)) in weighed
 
 
 def record(study: Study, out: Path, planned: list[Planned]) -> None:

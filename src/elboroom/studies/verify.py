@@ -113,11 +113,12 @@ def _scores(run: Kept, where: str, checked: list[str], unkept: list[str]) -> Fin
     """Each score against the values that it is the mean of; names of what was checked, and of what could not be."""
     if run.status == "done" and not run.scores:
         unkept.append("all scores (there are none)")
-    for name in dict.fromkeys(s.name for s in run.scores):
-        named = [s for s in run.scores if s.name == name]
+    for name, split in dict.fromkeys((s.name, s.protocol.split) for s in run.scores):
+        named = [s for s in run.scores if (s.name, s.protocol.split) == (name, split)]
+        label = name if split in ("", "test") else f"{name} of {split}"
         kept = [(s, v) for s in named if (v := kept_values(s, run)) is not None]
         if not kept:
-            unkept.append(name)
+            unkept.append(label)
             continue
         files: dict[str, list[tuple[Score, Values]]] = {}
         for score, values in kept:
@@ -126,8 +127,8 @@ def _scores(run: Kept, where: str, checked: list[str], unkept: list[str]) -> Fin
             if not any(not wrong(s, v) for s, v in alike):
                 yield from _disagreements(*min(alike, key=lambda pair: abs(pair[0].value - pair[1].mean)), run, where)
         rest = len(named) - len(files)
-        (unkept if rest else []).extend([f"{name} ({rest} of {len(named)} protocols)"])
-        checked.append(name if len(files) == 1 else f"{name} ({len(files)} of {len(named)} protocols)")
+        (unkept if rest else []).extend([f"{label} ({rest} of {len(named)} protocols)"])
+        checked.append(label if len(files) == 1 else f"{label} ({len(files)} of {len(named)} protocols)")
     yield from _by_dimension(run, where)
 
 
