@@ -85,15 +85,8 @@ class Score:
 
     @property
     def restated(self) -> Protocol:
-        """The protocol without what older versions stated otherwise of the same number.
-
-        They gave scores of codes the copies that the bounds have, no samples to sampled codes, and noise no size.
-        """
-        p = self.protocol
-        if not p.code and self.name not in OF_CODES:
-            return p
-        code = re.sub(r"^(control: noise)-\d+$", r"\1", p.code)
-        return dataclasses.replace(p, code=code, copies=1, samples=p.samples or DRAWN.get(p.code, 0))
+        """The protocol without what older files do not say of the same number: the size of noise."""
+        return dataclasses.replace(self.protocol, code=re.sub(r"^(control: noise)-\d+$", r"\1", self.protocol.code))
 
     @property
     def examples_name(self) -> str:
@@ -166,6 +159,14 @@ def load(path: Path) -> list[Score]:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
             raise InputError(f"{path}: format {content['format']} is not known here; this version reads {FORMAT}.")
-        return [Score(**{**s, "protocol": Protocol(**s["protocol"])}) for s in content["scores"]]
+        return [Score(**{**s, "protocol": _corrected(s["name"], Protocol(**s["protocol"]))}) for s in content["scores"]]
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a scores file ({error}). Write it anew with `elboroom evaluate`.") from error
+
+
+def _corrected(name: str, held: Protocol) -> Protocol:
+    """Of a score of codes: one binarization, and the samples of its code. Older files give it the copies that the
+    bounds have, and no samples to sampled codes."""
+    if not held.code and name not in OF_CODES:
+        return held
+    return dataclasses.replace(held, copies=1, samples=held.samples or DRAWN.get(held.code, 0))

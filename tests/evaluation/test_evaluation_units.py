@@ -30,7 +30,7 @@ from elboroom.models import VAE, GaussianLikelihood, GaussianPosterior, NormalPr
 from elboroom.models.evidence import log_evidence
 from elboroom.networks import mlp
 from elboroom.objectives import elbo
-from elboroom.scores import Protocol
+from elboroom.scores import Protocol, dump, load
 
 HELD = Protocol(data="d", split="test", rows="r", binarization="none", likelihood="bernoulli")
 
@@ -356,10 +356,12 @@ def test_a_score_of_codes_is_of_one_binarization_and_names_its_samples(code, sam
 
 
 @pytest.mark.parametrize(("old", "new"), [("z", "z"), ("control: noise", "control: noise-2"), ("mean", "mean")])
-def test_older_files_state_the_same_score_otherwise(old, new):
+def test_older_files_state_the_same_score_otherwise(tmp_path, old, new):
     """They gave codes the copies of the bounds, no samples to z, and noise no size: it is one score all the same."""
-    before = dataclasses.replace(HELD, code=old, copies=5)
+    five = dataclasses.replace(HELD, code=old, copies=5)
+    bound = mean_score("nll", torch.ones(2), "nats", "lower", dataclasses.replace(five, code=""))
+    (tmp_path / "old.json").write_text(dump([mean_score("probe/knn", torch.ones(2), "%", "higher", five), bound]))
+    read, same = load(tmp_path / "old.json")
     now = dataclasses.replace(HELD, code=new, samples=int(new == "z"))
-    one, other = (mean_score("probe/knn", torch.ones(2), "%", "higher", p) for p in (before, now))
-    assert one.key == other.key
-    assert mean_score("nll", torch.ones(2), "", "", dataclasses.replace(HELD, copies=5)).key[1].copies == 5
+    assert read.key == mean_score("probe/knn", torch.ones(2), "%", "higher", now).key
+    assert same == bound

@@ -201,7 +201,8 @@ def _group(
     seed: int,
     apart: str,
 ) -> Group:
-    rows = ranked([_row(label, found) for label, found in members.items()], better)
+    own = "" if protocol.code.startswith("control: ") else better  # of the data, the same for every model
+    rows = ranked([_row(label, found) for label, found in members.items()], own)
     with_values = [r for r in rows if r.values is not None]
     pairs: list[Difference] = []
     if len(with_values) > 1:

@@ -80,7 +80,7 @@ def conditions(group: Group) -> str:
         f"{p.data}, {p.split} split, {group.examples:,} examples",
         f"binarization {p.binarization}" + (f", {p.copies} copies" if p.copies > 1 else ""),
         f"likelihood {p.likelihood}",
-        ", ".join(filter(None, [p.estimator, f"{p.samples:,} samples" if p.samples else ""])),
+        ", ".join(filter(None, [p.estimator.partition("; ±")[0], f"{p.samples:,} samples" if p.samples else ""])),
         *(f"{name} {value}" for name in ("code", "labels", "scaling", "classifier") if (value := getattr(p, name))),
     ]
     return "; ".join(filter(None, parts))
