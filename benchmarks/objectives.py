@@ -74,7 +74,7 @@ def step_of(objective: dict[str, Any]) -> Callable[[], None]:
     def step() -> None:
         count[0] += 1
         noise = model.noise(random("noise", count[0]), config.objective.samples, BATCH)
-        asked = ask(chosen, model, random("prior", count[0]), noise, 60_000, count[0])
+        asked = ask(chosen, model, random("prior", count[0]), noise, 60_000, count[0], x, torch.arange(BATCH))
         chosen(model(x, noise, asked)).loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

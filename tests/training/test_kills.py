@@ -90,6 +90,16 @@ def test_conv_run_keeps_the_memory_layout_of_its_moments(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("objective", ["wake-sleep", "monte-carlo-em"])
+def test_dreams_and_chains_go_on_after_a_kill(tmp_path, objective):
+    """Three updates with each batch; the chains' places and step size are among the files that must not differ."""
+    config = {**EVERYTHING, "objective": {"kind": objective}, "training": {**EVERYTHING["training"], "updates": 3}}
+    if objective == "monte-carlo-em":  # has no codes for a classifier
+        del config["companion"]
+    check(outcome(tmp_path, [at(config, 2, 9), at(config, 0.3, 0.4, 0.5), at(config, 0.95)]), kills=5)
+
+
+@pytest.mark.slow
 def test_killed_at_each_moment_and_resumed(tmp_path):
     """Every system call, every half of a write, every step."""
     count = outcome(tmp_path / "count", [at(EVERYTHING, 1)])["moments"][0]

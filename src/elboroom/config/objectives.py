@@ -415,7 +415,10 @@ OWN_PARAMETERS = (
 
 @settings
 class WakeSleep:
-    """Wake-sleep: decoder and prior learn from data at codes of the encoder, the encoder from what the model dreams."""
+    """Wake-sleep: decoder and prior learn from data at codes of the encoder, the encoder from what the model dreams.
+
+    The sum of its losses says little of the model; `training.select_by: elbo` chooses the best checkpoint by the bound.
+    """
 
     kind: Literal["wake-sleep"] = "wake-sleep"
     samples: Positive = 1

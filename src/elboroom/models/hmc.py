@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 LogDensity = Callable[[Tensor], Tensor]
-"""z [*chains, latent] -> log f(z) [*chains], up to a constant (nats), with a gradient to z."""
+"""``z [*chains, latent] -> log f(z) [*chains]``, up to a constant (nats), with a gradient to z."""
 
 
 @dataclass(frozen=True)
