@@ -68,7 +68,7 @@ def plain(axes: Axes, grid: bool = True) -> None:
     """Two thin spines, small ticks, a pale grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(SOFT)
-    axes.tick_params(labelsize=7.5, color=SOFT, labelcolor=INK, length=3)
+    axes.tick_params(which="both", labelsize=7.5, color=SOFT, labelcolor=INK, length=3)
     if grid:
         axes.grid(color="#e8e8e8", linewidth=0.6)
         axes.set_axisbelow(True)
