@@ -58,8 +58,6 @@ class Figure:
     """Variant -> its own array."""
     epochs: tuple[Positive, ...] = ()
     """Of codes, histograms and images: a panel of each run for each of these kept epochs, in place of its last."""
-    by_epoch: bool = True
-    """Whether the panels of one epoch stand together, or those of one run."""
     against: Literal["epochs", "samples"] = "epochs"
     """The axis of curves: epochs, or training examples seen, on a logarithmic scale."""
 

@@ -172,7 +172,8 @@ def doubt(found: Evidence, samples: int, covers: bool = True) -> str | None:
     if abs(fall) <= FALL and share <= LOW_SHARE:  # a NaN is not
         return None
     moves, would = ("falls", "lower the NLL") if covers else ("rises", "raise the bound")
-    moving = f"it still {moves if fall >= 0 else 'moves'} by {abs(fall):.2g} nats from {samples // 10:,} to {samples:,} samples; "
+    still = f"it still {moves if fall >= 0 else 'moves'} by {abs(fall):.2g} nats"
+    moving = f"{still} from {samples // 10:,} to {samples:,} samples; "
     return (
         f"not converged: {moving if before is not None else ''}{share:.3g} % of images have fewer than {FEW} effective "
         f"samples. More samples (`--samples {10 * samples}`) would {would}, or use `--metrics ais`."

@@ -76,12 +76,7 @@ def _at_epochs(entry: dict[str, Any], runs: Sequence[RunFolder]) -> list[RunFold
     epochs = entry.get("epochs") or ()
     if not epochs:
         return list(runs)
-    pairs = (
-        [(r, e) for e in epochs for r in runs]
-        if entry.get("by_epoch", True)
-        else [(r, e) for r in runs for e in epochs]
-    )
-    return [found for run, epoch in pairs if (found := run.at(epoch)).evaluation is not None]
+    return [found for epoch in epochs for run in runs if (found := run.at(epoch)).evaluation is not None]
 
 
 def _title(run: RunFolder) -> str:
