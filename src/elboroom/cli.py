@@ -29,6 +29,8 @@ class Study:
     """A YAML file, or the name of a recipe (`elboroom recipes`)."""
     scale: Literal["smoke", "cpu", "paper"] | None = None
     """How large, where the study says so."""
+    variants: str = ""
+    """Only these variants, with commas between: --variants vae,beta-vae."""
     out: Path | None = None
     """Folder of the study; by default runs/<name of the study>."""
     budget: str | None = None
@@ -44,7 +46,7 @@ class Study:
         use_data(self.data_dir)
         found = studies.scaled(studies.find(self.study), self.scale)
         out = self.out or Path("runs") / "-".join(filter(None, [found.name, self.scale]))
-        planned = studies.plan(found, out, options=tuple(options))
+        planned = studies.only(studies.plan(found, out, options=tuple(options)), self.variants)
         if self.dry_run:
             return _dry_run(planned, found.metrics)
         with stopping(self.budget) as stop, Screen() as screen:

@@ -132,7 +132,7 @@ def test_the_posterior_of_one_image(runs):
     assert left.collections
 
 
-@pytest.mark.parametrize("name", ["graphical-model", "reparameterization"])
+@pytest.mark.parametrize("name", ["graphical-model", "reparameterization", "spread"])
 def test_diagrams_need_no_run(name):
     assert pixels(panels.figure(entry(kind="diagram", pick=name), [])).min() < 100
 

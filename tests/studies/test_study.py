@@ -411,3 +411,11 @@ def test_kept_epochs_are_measured_too_and_once(tmp_path):
     assert read.at(1).tensors("codes-test")["z"].shape == read.tensors("codes-test")["z"].shape
     assert read.at(7).evaluation is None
     assert not [line for line in go(study, tmp_path) if "evaluating" in line]
+
+
+def test_some_variants_alone(study, tmp_path):
+    planned = studies.plan(study, tmp_path)
+    assert {run.variant for run in studies.only(planned, "beta")} == {"beta"}
+    assert studies.only(planned, "") == planned
+    with pytest.raises(ValueError, match=r"unknown variant 'bta'.*Did you mean 'beta'"):
+        studies.only(planned, "vae, bta")

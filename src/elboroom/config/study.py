@@ -53,7 +53,8 @@ class Figure:
     across: str = "rate"
     """Of a tradeoff: the score on the horizontal axis."""
     pick: str = "codes-test/z"
-    """Which array: evaluation file and name. Of a diagram: graphical-model or reparameterization."""
+    """Which array: evaluation file and name. Of a diagram: graphical-model, reparameterization or
+    spread."""
     picks: dict[str, str] = dataclasses.field(default_factory=dict)
     """Variant -> its own array."""
     epochs: tuple[Positive, ...] = ()

@@ -1,5 +1,7 @@
-"""Drawings that belong to no run: the graphical model of a VAE, and the reparameterization of its sample."""
+"""Drawings that belong to no run: the graphical model of a VAE, the reparameterization of its sample, and two sets of
+points that are equally far apart on average."""
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
@@ -47,6 +49,30 @@ def reparameterization() -> Figure:
         axes.plot([x, x + 0.5], [-0.95, -0.95], color=colour, linewidth=1.4)
         axes.text(x + 0.65, -0.95, text, fontsize=8, va="center", color=INK)
     return figure
+
+
+def spread() -> Figure:
+    """MAE, figure 1: two sets of 30 points in the plane with the same mean distance over all pairs."""
+    figure = Figure(figsize=(5.6, 3.0), dpi=DPI, layout="constrained")
+    random = np.random.default_rng(3)
+    centres = np.repeat([[0.0, 0.0], [1.0, 0.15], [0.45, 0.9]], 10, axis=0)
+    clustered = centres + 0.06 * random.normal(size=(30, 2))
+    turn, out = np.arange(30) * np.pi * (3 - 5**0.5), np.sqrt((np.arange(30) + 0.5) / 30)
+    even = np.stack([out * np.cos(turn), out * np.sin(turn)], 1)  # a sunflower's seeds: about equally far apart
+    even *= _distances(clustered).mean() / _distances(even).mean()
+    for axes, points, name in zip(figure.subplots(1, 2), (clustered, even), "ab", strict=True):
+        points = points - points.mean(0)
+        axes.scatter(*points.T, s=14, color=OKABE_ITO[0])
+        axes.set(xlim=(-0.95, 0.95), ylim=(-0.95, 0.95), xticks=[], yticks=[], aspect="equal")
+        distances = _distances(points)
+        axes.set_title(f"({name}) mean {distances.mean():.2f}, deviation {distances.std():.2f}", fontsize=9, color=INK)
+    return figure
+
+
+def _distances(points: np.ndarray) -> np.ndarray:
+    """Between all pairs."""
+    i, j = np.triu_indices(len(points), 1)
+    return np.linalg.norm(points[i] - points[j], axis=1)
 
 
 def _form(axes: Axes, x: float, title: str, inputs: dict[str, float]) -> None:
@@ -141,4 +167,4 @@ def _arrow(
     )
 
 
-DIAGRAMS = {"graphical-model": graphical_model, "reparameterization": reparameterization}
+DIAGRAMS = {"graphical-model": graphical_model, "reparameterization": reparameterization, "spread": spread}

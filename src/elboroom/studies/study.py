@@ -92,6 +92,16 @@ def plan(study: Study, out: Path, *, options: tuple[str, ...] = ()) -> list[Plan
     return planned
 
 
+def only(planned: list[Planned], variants: str) -> list[Planned]:
+    """The runs of the variants that are named, with commas between; all where none is. InputError for unknown names."""
+    names = [name.strip() for name in variants.split(",") if name.strip()]
+    known = {run.variant for run in planned}
+    for name in names:
+        if name not in known:
+            raise unknown("variant", name, sorted(known))
+    return [run for run in planned if run.variant in names or not names]
+
+
 def _placed(start: str, out: Path, point: dict[str, Any]) -> str:
     """The run that another one starts from: ``{out}`` is the study's folder, ``{seed}`` and other axes its values."""
     try:
