@@ -107,8 +107,9 @@ def test_a_finding_has_figures_a_cure_and_the_worst_comes_first():
 def test_too_few_steps_are_the_first_suspect():
     assert diagnose(dataclasses.replace(GOOD, **NOTHING, steps=200))[0].remedies[0] == cures.LONGER
     assert diagnose(dataclasses.replace(GOOD, **NOTHING))[0].remedies[0] == cures.WARMUP
-    other = dataclasses.replace(GOOD, **NOTHING, decoder="pixelcnn")
-    assert diagnose(other)[0].remedies[0] == cures.PLAIN_DECODER
+    others = {"pixelcnn": cures.NARROWER, "mine:Decoder": cures.PLAIN_DECODER, "resnet": cures.WARMUP}
+    for decoder, first in others.items():
+        assert diagnose(dataclasses.replace(GOOD, **NOTHING, decoder=decoder))[0].remedies[0] == first
 
 
 def test_dimensions_in_words():

@@ -47,9 +47,14 @@ MAE = Cure(
     ("--objective.kind", "mutual-divergence"),
 )
 PLAIN_DECODER = Cure(
-    "a smaller decoder field",
+    "a decoder of the code alone",
     "what a pixel cannot copy from its neighbours it has to take from the code",
     ("--model.decoder.kind", "mlp"),
+)
+NARROWER = Cure(
+    "a smaller decoder field",
+    "what a pixel cannot copy from its neighbours it has to take from the code",
+    ("--model.decoder.first", "3", "--model.decoder.kernels", "[3, 3]"),
 )
 LONGER = Cure("more steps", "codes form in the first hundreds of steps", ("--training.epochs", "{longer}"), "resume")
 RESTART = Cure("another start", "if a unit died; a part of your own may cut it off", ("--seed", "{seed}"))

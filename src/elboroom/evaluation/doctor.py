@@ -255,7 +255,7 @@ CHECKS: tuple[Callable[[Signals], Iterator[Finding]], ...] = (
     unused_capacity,
 )
 
-PLAIN = ("mlp", "conv")  # decoders whose pixels do not see each other
+PLAIN = ("mlp", "conv", "resnet")  # decoders whose pixels do not see each other
 UNMATCHED = ("reconstruction", "mu", "capacity")
 
 
@@ -297,10 +297,15 @@ def _against_collapse(signals: Signals) -> tuple[Cure, ...]:
     """By the likeliest cause: too few steps, the weight of the rate, a decoder that needs no code."""
     early = (cures.LONGER,) if signals.steps < FEW_STEPS else ()
     if signals.beta == 0:  # nothing presses on the rate: another start, or a decoder that needs the code
-        plain = (cures.PLAIN_DECODER,) if signals.decoder not in PLAIN else ()
-        return (*early, *plain, cures.RESTART)
+        return (*early, *_less_decoder(signals), cures.RESTART)
     if signals.beta is not None and signals.beta > 1:
         return (*early, cures.smaller_beta(signals.beta), cures.MU, cures.MAE)
-    first = (cures.PLAIN_DECODER,) if signals.decoder not in PLAIN else ()
     others = (cures.WARMUP, cures.FREE_BITS, cures.MAE, cures.MU, cures.smaller_beta(signals.beta))
-    return (*early, *first, *others)
+    return (*early, *_less_decoder(signals), *others)
+
+
+def _less_decoder(signals: Signals) -> tuple[Cure, ...]:
+    """A decoder that can do less without the code; nothing where pixels do not see each other."""
+    if signals.decoder in PLAIN:
+        return ()
+    return (cures.NARROWER if signals.decoder == "pixelcnn" else cures.PLAIN_DECODER,)
