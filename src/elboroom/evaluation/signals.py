@@ -10,7 +10,7 @@ from elboroom.evaluation.codes import Codes, active_units
 from elboroom.evaluation.likelihood import bound
 from elboroom.evaluation.shuffled import log_px, shuffled_codes
 from elboroom.evaluation.subject import Subject
-from elboroom.runs import read_state
+from elboroom.runs import needs_encoder, read_state
 
 PAIRS = 20_000  # decoded images for the dimensions, all together
 FEWEST, MOST = 64, 500  # images on which a single dimension is tried
@@ -80,8 +80,9 @@ class Signals:
 
 def signals(subject: Subject) -> Signals:
     """Measure a run on the scored split, in one pass of the encoder and few of the decoder."""
-    found, objective = subject.codes(), subject.run.config.objective
+    needs_encoder(subject.run)
     seen = bound(subject.model, subject.seen, samples=1)
+    found, objective = subject.codes(), subject.run.config.objective
     shuffled = shuffled_codes(subject).scores[0]
     heard, moved = by_dimension(subject)
     centre, width, outside = against_prior(subject)
