@@ -1,6 +1,7 @@
 """A run folder as an object: what users import, and what evaluation reads."""
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import importlib.metadata
@@ -40,6 +41,8 @@ def create(config: RunConfig, folder: Path) -> None:
     """Make a new run folder with its configuration; InputError where the folder already holds something."""
     check_new(folder)
     make_folder(folder)
+    if config.init_from is not None:  # from here on, so that a study's folder may be moved
+        config = dataclasses.replace(config, init_from=os.path.relpath(config.init_from, folder))
     replace_text(folder / "config.yaml", to_yaml(config))
 
 

@@ -8,12 +8,12 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 from pydantic import TypeAdapter
-from synthetic_runs import config, save, write_run
+from synthetic_runs import config, save, score, write_run
 
 from elboroom.config.run import to_dict
 from elboroom.config.study import Figure as Entry
 from elboroom.report import figures, panels
-from elboroom.report.folders import read_run
+from elboroom.report.folders import by_name, read_run
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +127,10 @@ def test_the_posterior_of_one_image(runs):
     save(place, {**codes, "log_var": np.zeros_like(codes["z"])})
     drawn = panels.figure(entry(kind="posterior", where={"variant": "vae", "data.name": "mnist"}), runs)
     left, right = drawn.axes
-    image = right.images[0].get_array()
-    assert image.argmax() == image.size // 2  # the density is highest at its mean
+    loc, z = codes["mean"][0, :2], codes["z"][0, :2]
+    assert right.images[0].get_extent() == pytest.approx([loc[0] - 4, loc[0] + 4, loc[1] - 4, loc[1] + 4])
+    (point,) = right.lines
+    np.testing.assert_allclose(np.ravel(point.get_data()), z)
     assert left.collections
 
 
@@ -139,4 +141,25 @@ def test_diagrams_need_no_run(name):
 
 def test_shares_of_the_rate_once_plain_and_once_weighted(runs):
     row = panels._derived({"distortion": 30.0, "rate": 10.0}, runs[0])
-    assert row == {"rate-share": 25.0, "weighted-rate-share": 25.0}  # beta = 1
+    assert row == {"elbo": -40.0, "rate-share": 25.0, "weighted-rate-share": 25.0}  # beta = 1
+
+
+def test_a_name_that_several_protocols_share_is_not_drawn():
+    found = [score("probe/knn", 90.0, code="mean", labels="100"), score("fd", 3.0, code="prior")]
+    assert by_name(found) == {"probe/knn": 90.0, "probe/knn (mean)": 90.0, "fd": 3.0, "fd (prior)": 3.0}
+    more = [*found, score("fd", 2.0, code="gaussian"), score("fd", 1.0, code="control: train images")]
+    more += [score("probe/knn", 95.0, code="mean", labels="all")]
+    assert by_name(more) == {"fd (prior)": 3.0, "fd (gaussian)": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "diagram", "pick": "graphical-modl"}, "unknown diagram.*Did you mean 'graphical-model'"),
+        ({"kind": "diagram"}, "unknown diagram 'codes-test/z'"),
+        ({"kind": "curves", "epochs": [1]}, "kind 'curves' has no epochs"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_refused_before_any_training(fields, message):
+    with pytest.raises(ValueError, match=message):
+        entry(**fields)

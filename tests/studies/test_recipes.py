@@ -1,9 +1,13 @@
 """Every recipe at every scale: its runs are valid, and its figures and published numbers speak of runs that it has."""
 
+from pathlib import Path
+
 import pytest
 
 from elboroom import build
+from elboroom import runs as run_files
 from elboroom.errors import InputError
+from elboroom.report import report
 from elboroom.report.folders import RunFolder
 from elboroom.report.panels import chosen
 from elboroom.studies import study as studies
@@ -47,7 +51,9 @@ def test_the_smoke_scale_goes_from_data_to_scores(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in studies.recipes() if n not in ("mu-vae", "mae", "mae-omniglot", "parts", "aevb-frey")])
+@pytest.mark.parametrize(
+    "name", [n for n in studies.recipes() if n not in ("mu-vae", "mae", "mae-omniglot", "parts", "aevb-frey")]
+)
 def test_the_smoke_scale_of_the_others_too(name, tmp_path):
     carried_out(name, tmp_path)
 
@@ -58,6 +64,8 @@ def carried_out(name, out):
     studies.carry_out(study, out, runs)
     assert {run.status for run in runs} <= {"done", "diverged"}  # unbounded readings of μ-VAE may diverge
     assert all((run.folder / "scores.json").is_file() for run in runs if run.status == "done")
+    report([out])
+    assert {p.stem for p in (out / "figures").glob("*.png")} >= {figure.name for figure in study.figures}
 
 
 def test_a_run_may_start_from_another_of_its_study(tmp_path):
@@ -67,8 +75,22 @@ def test_a_run_may_start_from_another_of_its_study(tmp_path):
 
 
 def test_where_a_run_starts_names_folder_and_axes_only():
-    with pytest.raises(InputError, match=r"may hold \{out\} and \{seed\}"):
-        studies._placed("{out}/vae/seed-{sed}", None, {"seed": 0})
+    with pytest.raises(InputError, match=r"holds \{sed\}; it may hold \{out\}, \{seed\}"):
+        studies._placed("{out}/vae/seed-{sed}", Path("out"), {"seed": 0})
+
+
+def test_a_study_that_starts_runs_from_its_own_goes_on_also_where_it_was_moved(tmp_path, monkeypatch):
+    """What config.yaml says of the start is relative to the run; planned from a relative folder or from another."""
+    monkeypatch.chdir(tmp_path)
+    study = studies.scaled(studies.find("iwae"), "smoke")
+    for run in planned(study, Path("here")):
+        run_files.create(run.config, run.folder)
+    Path("here").rename("there")
+    for run in planned(study, Path("there")):
+        studies.look(run)
+        assert run.status == "new"
+    text = Path("there/vae-1-then-iwae-50/seed-0/config.yaml").read_text()
+    assert "init_from: ../../vae-1/seed-0" in text
 
 
 def test_iwae_is_burdas_network(tmp_path):

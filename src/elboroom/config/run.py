@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
@@ -106,6 +107,8 @@ EXTENDABLE = ("epochs", "patience", "log_every", "evaluate_every", "checkpoint_e
 def identity_of(plain: dict[str, Any]) -> str:
     """`Run.identity` of a configuration as plain values, whatever fields later versions have added."""
     content = {k: v for k, v in plain.items() if k not in ("format", "name")}
+    if content.get("init_from"):  # which run of which variant, wherever the study lies
+        content["init_from"] = "/".join(Path(content["init_from"]).parts[-2:])
     training = {k: v for k, v in (content.get("training") or {}).items() if k not in EXTENDABLE}
     return _digest(content | {"training": training})
 

@@ -12,6 +12,10 @@ from elboroom.errors import unknown
 
 SCALED = ("base", "variants", "axes", "metrics", "published", "figures")
 """What a scale may change of a study."""
+DIAGRAMS = ("graphical-model", "reparameterization", "spread")
+"""Those of `elboroom.report.diagrams`."""
+AT_EPOCHS = ("codes", "histograms", "images", "reconstructions", "posterior")
+"""Kinds of figures that can show a run as it was at a kept epoch."""
 
 
 @settings
@@ -59,8 +63,16 @@ class Figure:
     """Variant -> its own array."""
     epochs: tuple[Positive, ...] = ()
     """Of codes, histograms and images: a panel of each run for each of these kept epochs, in place of its last."""
-    against: Literal["epochs", "samples"] = "epochs"
-    """The axis of curves: epochs, or training examples seen, on a logarithmic scale."""
+    against: Literal["epochs", "samples", "samples-linear"] = "epochs"
+    """The axis of curves: epochs, or training examples seen, on a logarithmic or a linear scale."""
+
+    @model_validator(mode="after")
+    def _fields(self) -> "Figure":
+        if self.kind == "diagram" and self.pick not in DIAGRAMS:
+            raise unknown("diagram", self.pick, DIAGRAMS)
+        if self.epochs and self.kind not in AT_EPOCHS:
+            raise ValueError(f"a figure of the kind '{self.kind}' has no epochs; those of {', '.join(AT_EPOCHS)} have.")
+        return self
 
 
 @settings
@@ -90,6 +102,16 @@ class Study:
     def _variants(self) -> "Study":
         if not self.variants:
             raise ValueError("a study needs at least one variant.")
+        return self
+
+    @model_validator(mode="after")
+    def _kept_epochs(self) -> "Study":
+        for figure in self.figures:
+            if figure.epochs and not self.metrics.along:
+                raise ValueError(
+                    f"figure '{figure.name}' shows kept epochs, and nothing is measured there. Name metrics.along, "
+                    "such as [{kind: pictures, sigmas: [1]}], and training.keep_epochs."
+                )
         return self
 
     @model_validator(mode="after")

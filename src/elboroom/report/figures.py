@@ -86,7 +86,8 @@ def curves(
         histories: variant -> for each seed the rows of its ``metrics.jsonl``.
         panels: name of a quantity -> title; those that no row has are left out.
         columns: panels side by side.
-        against: ``epochs``, or ``samples``: the rows' own count of examples seen, on a logarithmic axis.
+        against: ``epochs``; or examples seen (steps times the batch), on a logarithmic axis (``samples``) or on a
+            linear one (``samples-linear``).
 
     Returns:
         Training thin and dashed, validation (or test) solid; several seeds as faint lines with their mean.
@@ -119,8 +120,8 @@ def _panel(axes: Axes, name: str, title: str, histories: Mapping[str, Sequence[H
             _draw(axes, lines, COLOURS[i % len(COLOURS)], evaluated)
             seen += [y for _, y in lines]
     axes.set_title(title + _share(name, seen), fontsize=8.5, loc="left", color=INK)
-    if against == "samples":
-        axes.set_xscale("log")
+    if against != "epochs":
+        axes.set_xscale("log" if against == "samples" else "linear")
         axes.set_xlabel("training examples seen", fontsize=7.5, color=INK)
     else:
         axes.set_xlabel("epoch", fontsize=7.5, color=INK)
@@ -166,8 +167,8 @@ def _points(history: History, name: str, evaluated: bool, against: str = "epochs
     key = name if evaluated else TRAIN_NAMES.get(name, name)
     rows = [r for r in history if (r.get("split") != "train") == evaluated and isinstance(r.get(key), int | float)]
     y = np.asarray([r[key] for r in rows], dtype=float)
-    if against == "samples":
-        return np.asarray([r["samples"] for r in rows], dtype=float), y
+    if against != "epochs":
+        return np.asarray([r.get("samples", np.nan) for r in rows], dtype=float), y
     per_epoch = _steps_per_epoch(history)
     x = [r["step"] / per_epoch if per_epoch and "step" in r else r.get("epoch", i + 1) for i, r in enumerate(rows)]
     return np.asarray(x, dtype=float), y

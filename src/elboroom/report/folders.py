@@ -101,6 +101,11 @@ class RunFolder:
         folder = self.path / "evaluation" / f"step-{epoch * self.steps_per_epoch}"
         return folder if folder.is_dir() else None
 
+    @property
+    def tested(self) -> dict[str, float]:
+        """What was measured on the test split of its own data, by name."""
+        return by_name([s for s in self.scores if (s.protocol.data, s.protocol.split) == (self.data, "test")])
+
     @cached_property
     def along(self) -> list[dict[str, Any]]:
         """What was measured of checkpoints on the way and of the last, as log lines, one for each split."""
@@ -108,7 +113,7 @@ class RunFolder:
         files = [*self.path.glob("evaluation/step-*/scores.json"), *self.path.glob("along/step-*.json")]
         for path in files if self.steps_per_epoch else ():
             step = int(next(p for p in (path.stem, path.parent.name) if p.startswith("step-")).removeprefix("step-"))
-            found = _scores_in(path, self)
+            found = [s for s in _scores_in(path, self) if s.protocol.data == self.data]
             for split in dict.fromkeys(s.protocol.split for s in found):
                 values = by_name([s for s in found if s.protocol.split == split])
                 rows.append({"split": split, "step": step, "epoch": step // self.steps_per_epoch} | values)
@@ -258,9 +263,14 @@ def _scores(run: RunFolder) -> list[Score]:
 
 
 def by_name(found: list[Score]) -> dict[str, float]:
-    """The first value of each name, and of each ``name (code)``: ``fd (prior)``, ``probe/knn (mean)``."""
-    values = {s.name: s.value for s in reversed(found)}
-    return values | {f"{s.name} ({s.protocol.code})": s.value for s in reversed(found) if s.protocol.code}
+    """Values by name and by ``name (code)``: ``fd (prior)``, ``probe/knn (mean)``; not those that several protocols
+    share, of which none is meant, and no controls."""
+    own = [s for s in found if not s.protocol.code.startswith("control:")]
+    named: dict[str, list[float]] = {}
+    for s in own:
+        for name in dict.fromkeys([s.name, f"{s.name} ({s.protocol.code})"]):
+            named.setdefault(name, []).append(s.value)
+    return {name: values[0] for name, values in named.items() if len(values) == 1}
 
 
 def _scores_in(path: Path, run: RunFolder) -> list[Score]:

@@ -9,12 +9,14 @@ from matplotlib.figure import Figure
 
 from elboroom.report import diagrams, figures
 from elboroom.report.figures import COLOURS, DPI, INK, OKABE_ITO, SOFT, TOL
-from elboroom.report.folders import RunFolder, by_label, by_name
+from elboroom.report.folders import RunFolder, by_label
 from elboroom.report.overview import bare, tiled
 
 WIDEST = 1500
 """Device pixels that a figure of images fills at most, where one pixel per pixel allows it."""
 POINTS = 10_000
+CONSTANT_LEFT_OUT = ("squared-error", "grey-bce")
+"""Likelihoods whose distortion and rate do not add up to a bound on log p(x)."""
 
 
 def chosen(runs: Sequence[RunFolder], where: dict[str, Any]) -> list[RunFolder]:
@@ -58,11 +60,13 @@ def _history(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def _derived(row: dict[str, Any], run: RunFolder) -> dict[str, Any]:
-    """What curves show that lines do not hold: examples seen, and the rate's share of the two terms (%)."""
+    """What curves show that lines do not hold: examples seen, the ELBO of training, and the rate's share (%)."""
     found: dict[str, Any] = {}
     if "step" in row and run.config:
         found["samples"] = row["step"] * run.config.training.batch
     if "distortion" in row and "rate" in row:
+        if "elbo" not in row and run.config and run.config.model.likelihood.kind not in CONSTANT_LEFT_OUT:
+            found["elbo"] = -(row["distortion"] + row["rate"])  # of training, of the batches' own samples
         beta = run.config.objective.effective_beta if run.config else None
         for name, weight in (("rate-share", 1.0), ("weighted-rate-share", beta)):
             whole = row["distortion"] + (weight or 0) * row["rate"]
@@ -170,6 +174,7 @@ def posterior(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None
         _scatter(left, found["z"][:POINTS, :2], None if "labels" not in found else found["labels"][:POINTS])
         left.set_title(_title(run), fontsize=8, color=INK)
         _density(right, found["mean"][0, :2], np.exp(found["log_var"][0, :2] / 2), found["z"][0, :2])
+    _classes(made, [found.get("labels") for _, found in panels])
     return made
 
 
@@ -190,7 +195,7 @@ def _density(axes: Axes, loc: np.ndarray, scale: np.ndarray, z: np.ndarray) -> N
 
 def tradeoff(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
     """A panel for each score, against one score: a named point for each run."""
-    points = [(run, by_name(run.scores)) for run in runs]
+    points = [(run, run.tested) for run in runs]
     points = [(run, values) for run, values in points if entry["across"] in values]
     panels = [n for n in entry["panels"] if any(n in values for _, values in points)]
     if not panels:

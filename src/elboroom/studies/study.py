@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,10 +105,13 @@ def only(planned: list[Planned], variants: str) -> list[Planned]:
 
 def _placed(start: str, out: Path, point: dict[str, Any]) -> str:
     """The run that another one starts from: ``{out}`` is the study's folder, ``{seed}`` and other axes its values."""
-    try:
-        return start.format(out=out, **point)
-    except (KeyError, IndexError, ValueError):
-        raise InputError(f"init_from: '{start}' may hold {{out}} and {', '.join(f'{{{a}}}' for a in point)}.") from None
+    known = {"out": str(out.resolve()), **{axis: str(value) for axis, value in point.items()}}
+    for name in re.findall(r"\{([^{}]*)\}", start):
+        if name not in known:
+            shown = ", ".join(f"{{{name}}}" for name in known)
+            raise InputError(f"init_from: '{start}' holds {{{name}}}; it may hold {shown}.")
+        start = start.replace(f"{{{name}}}", known[name])
+    return start
 
 
 def _fixed(axes: dict[str, list[Any]], options: tuple[str, ...]) -> dict[str, list[Any]]:

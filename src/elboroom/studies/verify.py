@@ -103,10 +103,22 @@ def _run(run: Kept, folder: Path, result: Verified) -> None:
     _collect(result, run.path, _weights(run, where))
     _collect(result, run.path, _config(run, where))
     _collect(result, run.path, _evaluated(run, where))
+    _on_the_way(run, where, result)
     if checked:
         result.done.append(f"{where or run.path.name}: {', '.join(checked)} equal the mean and error of their values")
     if unkept:
         result.gaps.append(f"{where or run.path.name}: no values per example of {', '.join(unkept)}")
+
+
+def _on_the_way(run: Kept, where: str, result: Verified) -> None:
+    """Kept epochs, which figures are drawn from: against their values where those are there."""
+    if (run.path / "along").is_dir():
+        result.gaps.append(f"{where}along/: scores of kept epochs, which figures show, have no values beside them")
+    folders = [p.parent for p in sorted((run.path / "evaluation").glob("step-*/scores.json"))]
+    for folder in folders:
+        if folder != run.evaluation:
+            part = Kept(path=folder, variant=run.variant, axes=run.axes)
+            _collect(result, folder, _scores(part, f"{where}evaluation/{folder.name}/", [], []))
 
 
 def _scores(run: Kept, where: str, checked: list[str], unkept: list[str]) -> Findings:
