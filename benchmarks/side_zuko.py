@@ -30,9 +30,12 @@ def network(given: dict[str, torch.Tensor], name: str):
 
 def step(given: dict[str, torch.Tensor], i: int, latent: int) -> zuko.transforms.AutoregressiveTransform:
     shift, log_scale = network(given, f"{i}/shift"), network(given, f"{i}/log_scale")
-    return zuko.transforms.AutoregressiveTransform(
-        lambda z: AffineTransform(shift(z), (log_scale(z) / 2).exp()), passes=latent
-    )
+
+    def affine(z: torch.Tensor) -> zuko.transforms.Transform:
+        by_dimension = AffineTransform(shift(z), (log_scale(z) / 2).exp())
+        return zuko.transforms.DependentTransform(by_dimension, 1)
+
+    return zuko.transforms.AutoregressiveTransform(affine, passes=latent)
 
 
 def main() -> None:
