@@ -267,6 +267,14 @@ def test_what_is_to_be_doubted_stands_with_its_run(tmp_path, quick, checkpoint, 
     assert read_run(run).doubts == (["nll: not converged: it still falls."] if shown else [])
 
 
+@pytest.mark.parametrize(("name", "shown"), [("nll/train", True), ("nll/valid", False), ("nll/test", False)])
+def test_what_is_to_be_doubted_of_another_split_is_said_by_its_own_name(tmp_path, name, shown):
+    run = write_run(tmp_path / "run", scores=[score("nll", 93.0, split="train")])
+    content = {"format": 1, "checkpoint": "c0ffee", "notes": {name: "crossed"}}
+    (run / "evaluation" / "step-130" / "notes.json").write_text(json.dumps(content))
+    assert read_run(run).doubts == ([f"{name}: crossed"] if shown else [])
+
+
 @pytest.mark.parametrize("content", ["[1]", "{", '{"notes": 3}', '{"notes": {"nll": "x"}}'])
 def test_notes_that_are_none_are_passed_over(tmp_path, content):
     run = write_run(tmp_path / "run")

@@ -305,7 +305,7 @@ class Marginal:
 
     kind: Literal["marginal"] = "marginal"
     images: Positive = 1000
-    """Images, the first ones."""
+    """Images: the first ones, or of sorted data a fixed sample."""
     split: Literal["train", "valid", "test"] = "test"
     """Of which split."""
     samples: Annotated[int, pydantic.Field(ge=4)] = 50
