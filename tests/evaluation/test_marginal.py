@@ -169,8 +169,14 @@ def test_an_encoder_that_was_not_trained_is_not_read(tmp_path):
     assert found.scores[0].protocol.trained == "no bound (monte-carlo-em); the encoder was not trained"
     assert skipped == {}
     others = metrics_from("[knn, shuffled-codes, {kind: marginal, start: posterior}, {kind: ais, images: 1}]")
-    found, skipped = measure(untrained, others)
-    assert set(skipped) == {"knn", "shuffled-codes", "marginal", "ais"}
+    found, skipped = measure(untrained, (*others, *metrics_from("[{kind: pictures, repeats: 2}]")))
+    assert set(skipped) == {
+        "knn",
+        "shuffled-codes",
+        "marginal, start posterior",
+        "ais, images 1",
+        "pictures, repeats 2",
+    }
     assert all("does not train the encoder" in why for why in skipped.values())
     with pytest.raises(InputError, match=r"does not train the encoder.*marginal"):
         untrained.codes()
