@@ -295,17 +295,6 @@ class Run:
         """Where the evaluation of this checkpoint lies."""
         return self.folder / "evaluation" / f"step-{self.step}"
 
-    @property
-    def epoch_steps(self) -> int:
-        """Steps of an epoch."""
-        return self._checkpoint.values["epoch_steps"]
-
-    def at(self, step: int) -> "Run":
-        """The same run at another checkpoint; data that is loaded already is shared."""
-        other = Run(self.folder, self.config, f"step-{step}", self.device)
-        other.data = self.data
-        return other
-
     def images(self, split: str = "test", n: int | None = None) -> Float[Array, "n *event"]:
         """The first n examples of a split (all of them by default), scaled and binarized as evaluation sees them."""
         splits = self.data.splits()
