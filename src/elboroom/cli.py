@@ -170,7 +170,8 @@ class Evaluate:
     metrics: str = ""
     """Further metrics: standard, full, or a list such as 'knn, clusters' or '[{kind: knn, code: z}]'."""
     checkpoint: str = "auto"
-    """best, last, step-N, or auto: best where there is one, else last."""
+    """best, last, step-N, or auto: best where there is one, else last. Only what auto opens gives the run its scores;
+    those of another checkpoint lie in its own folder."""
     data: str | None = None
     """Evaluate on other data: a name, a name:split, or a path."""
     budget: str | None = None
@@ -192,6 +193,7 @@ class Evaluate:
         run = _open(self)
         other, metrics = _other_data(run, self.data), metrics_from(self.metrics)
         more = {"samples": self.samples, "images": self.images, "metrics": metrics, "other": other}
+        more["headline"] = run.is_headline
         try:
             with stopping(self.budget) as stop, Screen() as screen:
                 told = _until(stop, screen.share)
@@ -204,7 +206,8 @@ class Evaluate:
         print("\n".join(lines(scores)))
         if self.samples and other is None:
             _print_worst(run)
-        print(f"written to {run.evaluation}. Next: `elboroom report {run.folder}`.")
+        stay = "" if run.is_headline else " The run's own scores, those of `--checkpoint auto`, stay as they are."
+        print(f"written to {run.evaluation}.{stay} Next: `elboroom report {run.folder}`.")
         return DONE
 
 

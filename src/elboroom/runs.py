@@ -221,14 +221,24 @@ class Run:
         self.step = self._choose(checkpoint)
 
     def _choose(self, checkpoint: str) -> int:
-        names = ("best", "last") if checkpoint == "auto" else (checkpoint,)
-        for name in names:
-            step = self.store.pointer(name) if name in ("best", "last") else _step_number(name)
-            if step is not None:
-                return step
+        if (step := self._named(checkpoint)) is not None:
+            return step
         known = [f"step-{s}" for s in self.store.steps()]
         cure = f"known: {', '.join(known)}" if known else f"`elboroom resume {self.folder}` trains it"
         raise InputError(f"{self.folder}: no checkpoint '{checkpoint}'; {cure}.")
+
+    def _named(self, checkpoint: str) -> int | None:
+        """The step that a checkpoint's name stands for; None where there is none of that name."""
+        for name in ("best", "last") if checkpoint == "auto" else (checkpoint,):
+            step = self.store.pointer(name) if name in ("best", "last") else _step_number(name)
+            if step is not None:
+                return step
+        return None
+
+    @property
+    def is_headline(self) -> bool:
+        """Whether this is the checkpoint that ``auto`` opens, whose scores are those of the run."""
+        return self.step == self._named("auto")
 
     # What is in the folder ---------------------------------------------------------------------------------------
 
