@@ -157,6 +157,9 @@ def _trusted(config: Any, run: Path, trust: bool) -> None:
         )
 
 
+NO_SCORES = "no scores: nothing was asked for that does without the encoder; --metrics marginal does."
+
+
 @dataclass(frozen=True)
 class Evaluate:
     """Score a run: ELBO, rate, distortion, active units, importance-sampled NLL, accuracy of the classifier."""
@@ -203,7 +206,7 @@ class Evaluate:
                 f"stopped: {reason}. What was estimated so far is kept in {run.evaluation}; the same command goes on."
             )
             return STOPPED
-        print("\n".join(lines(scores)))
+        print("\n".join(lines(scores)) or NO_SCORES)
         if self.samples and other is None:
             _print_worst(run)
         stay = "" if run.is_headline else " The run's own scores, those of `--checkpoint auto`, stay as they are."
