@@ -156,6 +156,15 @@ def test_in_words():
     assert str(dataclasses.replace(score(93.421), stderr=None)) == "nll = 93.42 nats"
 
 
+def test_lines_name_a_split_other_than_test():
+    found = [score(93.0), score(91.0, split="train"), score(92.0, split="train", code="mean")]
+    assert lines(found) == [
+        "nll = 93 ± 0.5 nats",
+        "nll = 91 ± 0.5 nats  (train)",
+        "nll = 92 ± 0.5 nats  (train, mean)",
+    ]
+
+
 def test_notes_that_say_the_same_are_said_once():
     notes = {
         "probe/knn, mean, raw": "too few",

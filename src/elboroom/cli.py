@@ -157,6 +157,9 @@ def _trusted(config: Any, run: Path, trust: bool) -> None:
         )
 
 
+NO_SCORES = "no scores: nothing was asked for that does without the encoder; --metrics marginal does."
+
+
 @dataclass(frozen=True)
 class Evaluate:
     """Score a run: ELBO, rate, distortion, active units, importance-sampled NLL, accuracy of the classifier."""
@@ -170,7 +173,8 @@ class Evaluate:
     metrics: str = ""
     """Further metrics: standard, full, or a list such as 'knn, clusters' or '[{kind: knn, code: z}]'."""
     checkpoint: str = "auto"
-    """best, last, step-N, or auto: best where there is one, else last."""
+    """best, last, step-N, or auto: best where there is one, else last. Only what auto opens gives the run its scores;
+    those of another checkpoint lie in its own folder."""
     data: str | None = None
     """Evaluate on other data: a name, a name:split, or a path."""
     budget: str | None = None
@@ -192,6 +196,7 @@ class Evaluate:
         run = _open(self)
         other, metrics = _other_data(run, self.data), metrics_from(self.metrics)
         more = {"samples": self.samples, "images": self.images, "metrics": metrics, "other": other}
+        more["headline"] = run.is_headline
         try:
             with stopping(self.budget) as stop, Screen() as screen:
                 told = _until(stop, screen.share)
@@ -201,10 +206,11 @@ class Evaluate:
                 f"stopped: {reason}. What was estimated so far is kept in {run.evaluation}; the same command goes on."
             )
             return STOPPED
-        print("\n".join(lines(scores)))
+        print("\n".join(lines(scores)) or NO_SCORES)
         if self.samples and other is None:
             _print_worst(run)
-        print(f"written to {run.evaluation}. Next: `elboroom report {run.folder}`.")
+        stay = "" if run.is_headline else " The run's own scores, those of `--checkpoint auto`, stay as they are."
+        print(f"written to {run.evaluation}.{stay} Next: `elboroom report {run.folder}`.")
         return DONE
 
 

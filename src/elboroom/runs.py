@@ -221,14 +221,24 @@ class Run:
         self.step = self._choose(checkpoint)
 
     def _choose(self, checkpoint: str) -> int:
-        names = ("best", "last") if checkpoint == "auto" else (checkpoint,)
-        for name in names:
-            step = self.store.pointer(name) if name in ("best", "last") else _step_number(name)
-            if step is not None:
-                return step
+        if (step := self._named(checkpoint)) is not None:
+            return step
         known = [f"step-{s}" for s in self.store.steps()]
         cure = f"known: {', '.join(known)}" if known else f"`elboroom resume {self.folder}` trains it"
         raise InputError(f"{self.folder}: no checkpoint '{checkpoint}'; {cure}.")
+
+    def _named(self, checkpoint: str) -> int | None:
+        """The step that a checkpoint's name stands for; None where there is none of that name."""
+        for name in ("best", "last") if checkpoint == "auto" else (checkpoint,):
+            step = self.store.pointer(name) if name in ("best", "last") else _step_number(name)
+            if step is not None:
+                return step
+        return None
+
+    @property
+    def is_headline(self) -> bool:
+        """Whether this is the checkpoint that ``auto`` opens, whose scores are those of the run."""
+        return self.step == self._named("auto")
 
     # What is in the folder ---------------------------------------------------------------------------------------
 
@@ -294,17 +304,6 @@ class Run:
     def evaluation(self) -> Path:
         """Where the evaluation of this checkpoint lies."""
         return self.folder / "evaluation" / f"step-{self.step}"
-
-    @property
-    def epoch_steps(self) -> int:
-        """Steps of an epoch."""
-        return self._checkpoint.values["epoch_steps"]
-
-    def at(self, step: int) -> "Run":
-        """The same run at another checkpoint; data that is loaded already is shared."""
-        other = Run(self.folder, self.config, f"step-{step}", self.device)
-        other.data = self.data
-        return other
 
     def images(self, split: str = "test", n: int | None = None) -> Float[Array, "n *event"]:
         """The first n examples of a split (all of them by default), scaled and binarized as evaluation sees them."""

@@ -113,7 +113,8 @@ class Score:
     def __str__(self) -> str:
         error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
         p = self.protocol
-        read = ", ".join(word for word in (p.code, p.labels and f"labels {p.labels}", p.scaling) if word)
+        split = "" if p.split == "test" else p.split
+        read = ", ".join(word for word in (split, p.code, p.labels and f"labels {p.labels}", p.scaling) if word)
         value = f"{self.value:.4g}{error} {self.unit}".rstrip()
         return f"{self.name} = {value}" + (f"  ({read})" if read else "")
 
@@ -138,7 +139,7 @@ def lines(scores: list[Score]) -> list[str]:
 def _head(score: Score) -> tuple[str, ...]:
     """By what a printed line is recognized."""
     p = score.protocol
-    return score.name, p.code, p.labels, p.scaling
+    return score.name, p.split, p.code, p.labels, p.scaling
 
 
 def merge(old: list[Score], new: list[Score]) -> list[Score]:

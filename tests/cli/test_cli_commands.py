@@ -50,6 +50,27 @@ def test_from_training_to_the_page(call):
     assert not list(Path().rglob("*.tmp"))
 
 
+def test_scores_of_a_checkpoint_on_the_way_are_not_those_of_the_run(call, place):
+    done(call("train", *QUICK, "--training.epochs", "2", "--training.keep_epochs", "[1]", "--out", "run"))
+    assert "stay as they are" not in done(call("evaluate", "run", "--samples", "0")).out
+    own, (first, last) = Path("run/scores.json").read_bytes(), sorted(elboroom.load("run").store.steps())
+    said = done(call("evaluate", "run", "--samples", "0", "--checkpoint", f"step-{first}")).out
+    assert "The run's own scores, those of `--checkpoint auto`, stay as they are." in said
+    assert Path("run/scores.json").read_bytes() == own
+    assert Path(f"run/evaluation/step-{first}/scores.json").read_bytes() != own
+    assert "stay as they are" not in done(call("evaluate", "run", "--samples", "0", "--checkpoint", f"step-{last}")).out
+
+
+def test_without_a_trained_encoder_it_is_said_what_to_ask_for(call, place):
+    sampled = ("--objective.kind", "monte-carlo-em", "--objective.leapfrog", "1", "--objective.burn_in", "1")
+    done(call("train", *QUICK, *sampled, "--data.limit", "60", "--out", "run"))
+    said = done(call("evaluate", "run")).out
+    assert "left out: the objective 'monte-carlo-em' does not train the encoder" in said
+    assert "no scores: " in said
+    assert "--metrics marginal does" in said
+    assert "" not in said.splitlines()
+
+
 def test_fields_of_data_without_a_name_are_those_of_the_default_data(call):
     done(call("train", *QUICK, "--data.valid", "100", "--data.limit", "200", "--out", "run"))
     data = elboroom.load("run").config.data

@@ -123,15 +123,15 @@ def test_scores_and_values_per_example(tmp_path, split):
         "nll/bracket-acceptance",
     ]
     ending = "" if split == "test" else "/train"
-    for name in ("nll/bracket/low", "nll/bracket/high"):
+    for name, better in (("nll/bracket/low", ""), ("nll/bracket/high", "lower")):
         score = scores[name]
-        assert (score.better, score.unit, score.examples, score.protocol.samples) == ("lower", "nats", 6, 8)
+        assert (score.better, score.unit, score.examples, score.protocol.samples) == (better, "nats", 6, 8)
         assert score.protocol.split == split
         values = found.examples[name + ending]
         assert score.value == pytest.approx(values.mean().item())
         assert score.stderr == pytest.approx(values.std().item() / math.sqrt(6))
     assert scores["nll/bracket/low"].protocol.estimator == (
-        "posterior samples: HMC from the prior, 6 transitions of 2 leapfrogs, fitted gaussian"
+        "posterior samples: HMC from the prior, 6 transitions of 2 leapfrogs, acceptance 0.9, fitted gaussian"
     )
     assert 0 <= scores["nll/bracket-acceptance"].value <= 100
 
@@ -169,11 +169,24 @@ def test_an_encoder_that_was_not_trained_is_not_read(tmp_path):
     assert found.scores[0].protocol.trained == "no bound (monte-carlo-em); the encoder was not trained"
     assert skipped == {}
     others = metrics_from("[knn, shuffled-codes, {kind: marginal, start: posterior}, {kind: ais, images: 1}]")
-    found, skipped = measure(untrained, others)
-    assert set(skipped) == {"knn", "shuffled-codes", "marginal", "ais"}
+    found, skipped = measure(untrained, (*others, *metrics_from("[{kind: pictures, repeats: 2}]")))
+    assert set(skipped) == {
+        "knn",
+        "shuffled-codes",
+        "marginal, start posterior",
+        "ais, images 1",
+        "pictures, repeats 2",
+    }
     assert all("does not train the encoder" in why for why in skipped.values())
     with pytest.raises(InputError, match=r"does not train the encoder.*marginal"):
         untrained.codes()
+
+
+@pytest.mark.parametrize(("split", "name"), [("test", "nll/bracket/low"), ("train", "nll/bracket/low/train")])
+def test_the_note_of_each_split_has_its_own_name(tmp_path, monkeypatch, split, name):
+    monkeypatch.setattr("elboroom.evaluation.marginal.FEW_LATENTS", 0)
+    found = measure(subject(tmp_path), metrics_from(SETTINGS.replace("images", f"split: {split}, images")))[0]
+    assert list(found.notes) == [name]
 
 
 def test_a_note_where_it_is_not_to_be_trusted():

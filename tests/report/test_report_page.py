@@ -14,6 +14,7 @@ from synthetic_runs import AUTOENCODER, config, save, score, write_run, write_st
 from elboroom.errors import InputError
 from elboroom.report import figures, report
 from elboroom.report.folders import read_run
+from elboroom.report.page import absent, missing
 
 BLANK = figures.png(figures.bars(np.ones(2)))
 PICTURES = ["reconstructions", "samples-1", "samples-fitted", "samples-3", "latent", "rate", "histograms", "traversals"]
@@ -265,6 +266,27 @@ def test_what_is_to_be_doubted_stands_with_its_run(tmp_path, quick, checkpoint, 
     (run / "evaluation" / "step-130" / "notes.json").write_text(json.dumps(content))
     assert ("nll: not converged: it still falls." in text(report([run]).read_text())) == shown
     assert read_run(run).doubts == (["nll: not converged: it still falls."] if shown else [])
+
+
+@pytest.mark.parametrize(("name", "shown"), [("nll/train", True), ("nll/valid", False), ("nll/test", False)])
+def test_what_is_to_be_doubted_of_another_split_is_said_by_its_own_name(tmp_path, name, shown):
+    run = write_run(tmp_path / "run", scores=[score("nll", 93.0, split="train")])
+    content = {"format": 1, "checkpoint": "c0ffee", "notes": {name: "crossed"}}
+    (run / "evaluation" / "step-130" / "notes.json").write_text(json.dumps(content))
+    assert read_run(run).doubts == ([f"{name}: crossed"] if shown else [])
+
+
+def test_a_run_without_a_trained_encoder_is_not_asked_for_codes(tmp_path):
+    settings = config(objective="monte-carlo-em", companion=None)
+    unread = read_run(write_run(tmp_path / "new", settings, evaluated=False))
+    assert missing(unread) == ["No scores and pictures yet: `elboroom evaluate new --metrics marginal` writes them."]
+    assert "not evaluated yet" in absent(unread)[""]
+    folder = write_run(tmp_path / "run", settings, scores=[])
+    (folder / "evaluation" / "step-130" / "codes-test.safetensors").unlink()
+    run = read_run(folder)
+    assert missing(run) == ["No scores: `elboroom evaluate run --metrics marginal` writes them."]
+    assert "not evaluated yet" not in str(absent(run))
+    assert "--metrics marginal" in absent(run)[""]
 
 
 @pytest.mark.parametrize("content", ["[1]", "{", '{"notes": 3}', '{"notes": {"nll": "x"}}'])

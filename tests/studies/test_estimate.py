@@ -1,6 +1,8 @@
 """What a study would take: by finished runs, by timed steps, or said to be unknown; a dry run leaves nothing behind."""
 
+import dataclasses
 import json
+import os
 import sys
 
 import pytest
@@ -103,6 +105,51 @@ def test_more_samples_and_more_epochs_take_longer(tmp_path):
     data = estimates.build.data(run.config)
     few, many = (estimates._evaluation_seconds(data, Metrics(nll={"samples": n}), 1e-3) for n in (10, 1000))
     assert many - few == pytest.approx(990 * len(data.test) * 1e-3)
+
+
+def test_evaluations_of_kept_epochs_count(finished):
+    """Epochs 1 and 2 of 3 kept, at 2 and 4 seconds; a run that keeps one more takes their mean once more."""
+    speed = estimates.Speed("timed", 0.1, 0.0, 7.0, steps_per_epoch=2, kept=1000, rest=10, along=3.0)
+    two, three = (
+        looked(finished / "other", "--training.epochs", "4", "--training.keep_epochs", kept)[0]
+        for kept in ("[1, 2]", "[1, 2, 3, 4]")
+    )
+    assert estimates._cost(two, speed) == Cost("timed", 8 * 0.1 + 7 + 2 * 3, 3 * 1000 + 3 * 10)
+    assert estimates._cost(three, speed).seconds == pytest.approx(8 * 0.1 + 7 + 3 * 3)
+    assert estimates._cost(two, dataclasses.replace(speed, along=None)).seconds == pytest.approx(8 * 0.1 + 7)
+
+
+def test_a_finished_run_tells_what_its_kept_epochs_took(tmp_path):
+    run = looked(tmp_path, "--training.epochs", "3", "--training.keep_epochs", "[1, 2, 3]")[0]
+    for step, seconds in ((2, 2.0), (4, 4.0), (1, 50.0), (6, 7.0)):  # of step 1 when the run was another; last the run
+        place = run.folder / "evaluation" / f"step-{step}"
+        place.mkdir(parents=True)
+        (place / "timing.json").write_text(json.dumps({"format": 1, "seconds": seconds}))
+        os.utime(place / "timing.json", (0, 1000 * (step + 1)))
+    assert estimates._evaluations(run, 2) == (7.0, 3.0)
+    alone = looked(tmp_path, "--training.epochs", "3")[0]
+    assert estimates._evaluations(alone, 2) == (7.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((), ("--training.updates", "5")),
+        (("--objective", "monte-carlo-em"), ("--objective.kind", "monte-carlo-em", "--objective.leapfrog", "3")),
+        (("--objective", "monte-carlo-em"), ("--objective.kind", "monte-carlo-em", "--objective.transitions", "3")),
+        (("--objective", "monte-carlo-em"), ("--objective.kind", "monte-carlo-em", "--objective.burn_in", "3")),
+    ],
+)
+def test_what_a_step_takes_longer_for_has_a_speed_of_its_own(tmp_path, one, other):
+    first, second = (estimates._key(looked(tmp_path, *options)[0].config) for options in (one, other))
+    assert first != second
+
+
+def test_metrics_that_are_not_in_the_estimate_are_named():
+    costs = [Cost("timed", 1.0, 1)]
+    for metrics in (Metrics(also=("shuffled-codes",)), Metrics(along=("shuffled-codes",))):
+        assert "Further metrics of the study are not in it." in summary(costs, metrics)
+    assert "Further metrics" not in summary(costs, Metrics())
 
 
 def test_kept_checkpoints_count(tmp_path):

@@ -413,6 +413,21 @@ def test_kept_epochs_are_measured_too_and_once(tmp_path):
     assert not [line for line in go(study, tmp_path) if "evaluating" in line]
 
 
+def test_a_run_without_a_trained_encoder_is_evaluated_once(tmp_path):
+    """It has no scores, unless the study asks for metrics that do without the encoder."""
+    content = parse_yaml(TEXT, "here")
+    content["variants"] = {"em": {"objective": {"kind": "monte-carlo-em", "leapfrog": 2, "burn_in": 2}}}
+    study = studies.scaled(Study(**content), "smoke")
+    assert sum("evaluating" in line for line in go(study, tmp_path)) == 1
+    assert scores.load(tmp_path / "em" / "seed-0" / "scores.json") == []
+    assert go(study, tmp_path) == []
+    marginal = [{"kind": "marginal", "images": 4, "samples": 8, "burn_in": 4, "leapfrog": 2}]
+    more = Study(**content | {"metrics": {"nll": None, "also": marginal}, "axes": {"seed": [0]}})
+    assert sum("evaluating" in line for line in go(more, tmp_path)) == 1
+    assert scores.load(tmp_path / "em" / "seed-0" / "scores.json") != []
+    assert go(more, tmp_path) == []
+
+
 def test_some_variants_alone(study, tmp_path):
     planned = studies.plan(study, tmp_path)
     assert {run.variant for run in studies.only(planned, "beta")} == {"beta"}

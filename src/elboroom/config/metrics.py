@@ -46,7 +46,11 @@ class Pictures:
     """The first test image, and so many reconstructions of it from sampled z."""
 
     builds: ClassVar[str] = "elboroom.evaluation.samples:more_pictures"
-    reads_encoder: ClassVar[bool] = False
+
+    @property
+    def reads_encoder(self) -> bool:
+        """Whether it needs an encoder that was trained: reconstructions come from q(z|x)."""
+        return self.repeats > 0
 
 
 @settings
@@ -305,7 +309,7 @@ class Marginal:
 
     kind: Literal["marginal"] = "marginal"
     images: Positive = 1000
-    """Images, the first ones."""
+    """Images: the first ones, or of sorted data a fixed sample."""
     split: Literal["train", "valid", "test"] = "test"
     """Of which split."""
     samples: Annotated[int, pydantic.Field(ge=4)] = 50

@@ -471,6 +471,8 @@ class MonteCarloEm:
     refuses: No = {
         ("posterior", "point"): "a plain autoencoder is its encoder, which is not trained; choose 'gaussian'.",
         ("prior", "vamp"): OWN_PARAMETERS,
+        ("likelihood", "grey-bce"): "it is no density, so there is no p(z|x) to draw codes from; choose "
+        "'continuous-bernoulli', or 'bernoulli' with binary data.",
         ("likelihood", "gaussian-optimal"): "in training its variance is that of the batch, so that chains would see "
         "one another; choose 'gaussian-learned'.",
         ("companion", "classifier"): "it learns from codes of the encoder, which is not trained; leave it out.",

@@ -282,7 +282,7 @@ def factorvae(train: Known, test: Known, *, count: int, size: int, random: np.ra
 def differences(
     known: Known, count: int, size: int, random: np.random.Generator
 ) -> tuple[Float[np.ndarray, "count latent"], Integer[np.ndarray, " count"]]:
-    """For each of ``count`` sets of pairs that share a random factor: mean |z - z\'| over its pairs, and it."""
+    r"""For each of ``count`` sets of pairs that share a random factor: mean :math:`|z - z'|` over its pairs, and it."""
     sharing = Sharing(known.factors)
     factor = random.integers(known.factors.shape[1], size=count)
     means = []

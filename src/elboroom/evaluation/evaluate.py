@@ -72,11 +72,11 @@ def evaluate(
     if run.config.trains_encoder:
         encoded, first = subject.codes(), by_encoder(subject)
         notes |= dict.fromkeys(ESTIMATES) if samples and has_likelihood(run) else {}
-        first = together(first, likelihood(subject, samples, images)) if notes else first
+        first = joined(first, likelihood(subject, samples, images)) if notes else first
     else:
         say(f"bounds, codes and NLL by importance sampling: left out: {no_encoder(run)}")
     found, skipped = measure(subject, metrics, say)
-    everything = together(first, found)
+    everything = joined(first, found)
     notes |= everything.notes
     for line in score_files.briefly({name: note for name, note in notes.items() if note is not None}):
         say(line)
@@ -102,7 +102,7 @@ def by_encoder(subject: Subject) -> Found:
     return Found(scores, examples | (answers(run, encoded) if own else {}))
 
 
-def together(*parts: Found) -> Found:
+def joined(*parts: Found) -> Found:
     """Several findings as one; of equal names the last."""
     whole = Found()
     for part in parts:
@@ -146,7 +146,7 @@ def measure(
         except InputError as reason:
             skipped[label(metric)] = str(reason)
             say(f"{label(metric)}: skipped: {reason}")
-    return together(*made), skipped
+    return joined(*made), skipped
 
 
 def label(metric: Any) -> str:

@@ -124,8 +124,8 @@ class RunFolder:
         """What the evaluation said against trusting a number, where that number is the one shown."""
         content = _mapping(self.evaluation / "notes.json", []) if self.evaluation else {}
         notes = content.get("notes")
-        shown = {s.name for s in self.scores if s.protocol.checkpoint == content.get("checkpoint")}
-        shown |= {name.split("/")[0] for name in shown}
+        held = [s for s in self.scores if s.protocol.checkpoint == content.get("checkpoint")]
+        shown = {name for s in held for name in (s.name, s.name.split("/")[0], f"{s.name}/{s.protocol.split}")}
         if not isinstance(notes, dict):
             return []
         return scores.briefly({k: str(v) for k, v in notes.items() if k.split(", ")[0] in shown})

@@ -242,6 +242,8 @@ def absent(run: RunFolder) -> dict[str, str]:
         reasons = dict.fromkeys(("elbo", "rate", "nll", "bound/grey-bce"), NO_RATE)
     if run.config and not run.config.trains_encoder:
         reasons = dict.fromkeys(("elbo", "rate", "distortion", "nll", "active-units"), NO_ENCODER)
+        if not run.scores and (run.path / "scores.json").is_file():
+            return {**reasons, "": "not asked for: `--metrics marginal` estimates log p(x) without the encoder"}
     if not run.scores:
         return {**reasons, "": "not evaluated yet: run `elboroom evaluate` on its folder"}
     if run.config and run.config.companion is None:
@@ -425,16 +427,18 @@ def _remarks(run: RunFolder) -> list[str]:
 
 def missing(run: RunFolder) -> list[str]:
     """What the run folder lacks, and how to get it."""
-    again = f"`elboroom evaluate {run.shown or run.path.resolve().name}` writes them."
+    encoded = run.config is None or run.config.trains_encoder
+    asked = "" if encoded else " --metrics marginal"
+    again = f"`elboroom evaluate {run.shown or run.path.resolve().name}{asked}` writes them."
     if run.status in ("missing", "pending", "failed") and run.evaluation is None:
         return []
     if run.evaluation is None:
-        return [f"No scores, codes and pictures yet: {again}"]
+        return [f"No scores{', codes' if encoded else ''} and pictures yet: {again}"]
     lines = [] if run.scores else [f"No scores: {again}"]
     codes, shown = run.tensors("codes-test"), run.tensors("pictures")
-    if not codes:
+    if not codes and encoded:
         lines.append(f"No codes of the test data (codes-test.safetensors): {again}")
-    elif "labels" not in codes:
+    elif codes and "labels" not in codes:
         lines.append("The data has no labels: codes are drawn in one colour.")
     if not shown:
         lines.append(f"No pictures (vectors have none); for image data {again}")

@@ -27,8 +27,10 @@ from elboroom.training.runtime import start
 TIMED = 0.4  # seconds of steps of one configuration
 PATIENCE = 15.0  # seconds after which no further configuration is timed
 BOUND_SAMPLES = 10  # of each test image, with which an evaluation always estimates the ELBO
-COSTLY = ("batch", "average", "precision", "device", "threads", "decoder_slices", "compile", "drop_last")
+COSTLY = ("batch", "updates", "average", "precision", "device", "threads", "decoder_slices", "compile", "drop_last")
 """Fields of training that a step's time depends on."""
+COSTLY_OF_OBJECTIVE = ("kind", "samples", "form", "transitions", "leapfrog", "burn_in")
+"""The same of an objective; one that lacks a field does without."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Speed:
     steps_per_epoch: int
     kept: int  # bytes of one checkpoint, or of the whole folder of a finished run
     rest: int  # bytes of the evaluation
+    along: float | None = None  # seconds of the evaluation of a kept epoch; None where they are not evaluated
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def estimate(planned: list[Planned], metrics: Metrics, patience: float = PATIENC
     speeds: dict[str, Speed | str] = {}
     for run in planned:
         if run.status == "done":
-            speeds.setdefault(_key(run.config), _finished(run) or "")
+            speeds.setdefault(_key(run.config), _finished(run, metrics) or "")
     speeds = {key: speed for key, speed in speeds.items() if speed}
     loaded: dict[str, Data] = {}
     until = time.monotonic() + patience
@@ -94,7 +97,7 @@ def _key(config: RunConfig) -> str:
     plain = to_dict(config)
     training = {name: plain["training"][name] for name in COSTLY}
     training["optimizer"] = plain["training"]["optimizer"]["kind"]
-    objective = {k: v for k, v in plain["objective"].items() if k in ("kind", "samples", "form")}
+    objective = {k: v for k, v in plain["objective"].items() if k in COSTLY_OF_OBJECTIVE}
     parts = [plain["data"], plain["model"], objective, plain["companion"], training]
     return json.dumps(parts, sort_keys=True)
 
@@ -106,34 +109,53 @@ def _cost(run: Planned, speed: Speed | str) -> Cost:
     training = run.config.training
     steps = training.epochs * speed.steps_per_epoch
     left = 0 if run.status == "done" else max(0, steps - runs.read_state(run.folder).get("step", 0))
+    evaluations = 0 if speed.along is None else len(_kept_epochs(run.config))
     watches = left / steps * (training.epochs // training.evaluate_every)
-    seconds = left * speed.step + watches * speed.watch + speed.evaluation
+    seconds = left * speed.step + watches * speed.watch + speed.evaluation + evaluations * (speed.along or 0.0)
     if speed.basis == "timed" and training.lr_search is not None and left == steps:
         seconds += len(training.lr_search.rates) * training.lr_search.steps * speed.step
-    folder = speed.kept if speed.basis == "finished" else _checkpoints(run.config) * speed.kept + speed.rest
+    written = _checkpoints(run.config) * speed.kept + (1 + evaluations) * speed.rest
+    folder = speed.kept if speed.basis == "finished" else written
     return Cost(speed.basis, seconds, max(0, folder - _size(run.folder)), trained=run.status == "done")
 
 
 def _checkpoints(config: RunConfig) -> int:
     """How many are kept in the end: the last, perhaps the best, and those of certain epochs."""
-    training = config.training
-    return 1 + (config.data.valid > 0) + sum(epoch < training.epochs for epoch in training.keep_epochs)
+    return 1 + (config.data.valid > 0) + len(_kept_epochs(config))
+
+
+def _kept_epochs(config: RunConfig) -> list[int]:
+    """The epochs on the way whose checkpoints are kept."""
+    return [epoch for epoch in config.training.keep_epochs if epoch < config.training.epochs]
 
 
 # From a finished run -------------------------------------------------------------------------------------------------
 
 
-def _finished(run: Planned) -> Speed | None:
+def _finished(run: Planned, metrics: Metrics) -> Speed | None:
     """What a finished run took, as its folder says; None where it does not say."""
     try:
         lines = (run.folder / "timing.jsonl").read_text(encoding="utf-8").splitlines()
         last, state = json.loads(lines[-1]), runs.read_state(run.folder)
         step = run.config.training.batch / last["images_per_s"]
-        evaluations = sorted((run.folder / "evaluation").glob("step-*/timing.json"), key=lambda p: p.stat().st_mtime)
-        seconds = json.loads(evaluations[-1].read_text(encoding="utf-8"))["seconds"] if evaluations else 0.0
-        return Speed("finished", step, 0.0, seconds, state["step"] // state["epoch"], _size(run.folder), 0)
+        each = state["step"] // state["epoch"]
+        seconds, along = _evaluations(run, each)
+        size = _size(run.folder)
+        return Speed("finished", step, 0.0, seconds, each, size, 0, along if metrics.along else None)
     except (OSError, ValueError, KeyError, IndexError, TypeError, ZeroDivisionError):
         return None
+
+
+def _evaluations(run: Planned, each: int) -> tuple[float, float]:
+    """Seconds of the evaluation of a finished run, the newest, and the mean of those of its kept epochs.
+
+    Where none of these was evaluated, as much is expected of each as of the run.
+    """
+    files = sorted((run.folder / "evaluation").glob("step-*/timing.json"), key=lambda p: p.stat().st_mtime)
+    took = {p.parent.name: json.loads(p.read_text(encoding="utf-8"))["seconds"] for p in files}
+    last = took.popitem()[1] if took else 0.0
+    along = [took[name] for epoch in _kept_epochs(run.config) if (name := f"step-{epoch * each}") in took]
+    return last, math.fsum(along) / len(along) if along else last
 
 
 def _size(folder: Path) -> int:
@@ -160,12 +182,13 @@ def _timed(config: RunConfig, metrics: Metrics, loaded: dict[str, Data]) -> Spee
         return str(error)
     step = _step_seconds(trainer)
     forward, sample = _inference_seconds(trainer)
+    sample = sample if config.trains_encoder else 0.0  # else there is neither bound nor NLL
     watched = len(data.valid if data.valid is not None else data.test) * forward
     checkpoint = sum(t.numel() * t.element_size() for g in trainer.checkpoint().groups.values() for t in g.values())
     evaluation = _evaluation_seconds(data, metrics, sample)
-    return Speed(
-        "timed", step, watched, evaluation, trainer.steps_per_epoch, checkpoint, _evaluation_bytes(eager, data)
-    )
+    along = _evaluation_seconds(data, dataclasses.replace(metrics, nll=None), sample) if metrics.along else None
+    rest = _evaluation_bytes(eager, data)
+    return Speed("timed", step, watched, evaluation, trainer.steps_per_epoch, checkpoint, rest, along)
 
 
 def _step_seconds(trainer: Trainer) -> float:
@@ -247,7 +270,7 @@ def summary(costs: Iterable[Cost | None], metrics: Metrics) -> str:
         )
     if any(cost.trained and cost.basis == "finished" for cost in known):
         lines.append("The time of an evaluation is that of the metrics that were asked for then.")
-    if metrics.also and "timed" in bases:
+    if (metrics.also or metrics.along) and "timed" in bases:
         lines.append("Further metrics of the study are not in it.")
     return "\n".join(lines)
 

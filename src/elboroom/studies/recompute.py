@@ -18,6 +18,7 @@ from elboroom.evaluation import ESTIMATES, IMPORTANCE, evaluate
 from elboroom.scores import Protocol, Score
 from elboroom.studies.execute import execute
 from elboroom.studies.kept import Kept, near, read
+from elboroom.studies.study import in_the_end
 from elboroom.studies.verify import Finding, Verified, short_hash
 from elboroom.training.checkpoint import Checkpoint, Store, unpack
 
@@ -174,9 +175,9 @@ def _from_checkpoint(run: Kept, place: Path) -> None:
 
 
 def _metrics(folder: Path) -> tuple[Any, ...]:
-    """The further metrics that the study asked for."""
+    """The further metrics that the study asked for, those of kept epochs among them."""
     path = folder / "study.yaml"
-    return load_study(path).metrics.also if path.is_file() else ()
+    return in_the_end(load_study(path).metrics).also if path.is_file() else ()
 
 
 BOUNDS = {"elbo", "rate", "distortion", "bound/grey-bce", "active-units", "accuracy/z", "accuracy/mean"}
@@ -198,7 +199,8 @@ def scored(
 
 def _weighed(score: Score) -> bool:
     """Whether it comes with every importance-sampled likelihood."""
-    return score.protocol.estimator.startswith((IMPORTANCE, "mean log-weight"))
+    how = score.protocol.estimator
+    return how == IMPORTANCE or how.startswith((f"{IMPORTANCE}, ", "mean log-weight"))
 
 
 def _count(protocol: Protocol) -> tuple[int, int | None]:

@@ -301,7 +301,7 @@ def evaluated(run: runs.Run, metrics: Metrics, headline: bool = True) -> bool:
     """Whether a run has been scored with these metrics, on the weights that are there now."""
     measured = run.evaluation / "measured.json"
     known = measured.exists() and measured.read_text() == _asked(run, metrics)
-    if not headline:
+    if not (headline and run.config.trains_encoder):  # without an encoder there may be no score to find
         return known
     return (known or metrics.also == ()) and _scored(run, *_importance(metrics))
 
