@@ -410,6 +410,10 @@ def test_kept_epochs_are_measured_too_and_once(tmp_path):
     assert read.along[0]["elbo"] != read.along[-1]["elbo"]
     assert read.at(1).tensors("codes-test")["z"].shape == read.tensors("codes-test")["z"].shape
     assert read.at(7).evaluation is None
+    early = min((folder / "evaluation").glob("step-*"), key=lambda p: int(p.name.removeprefix("step-")))
+    weights = json.loads((early / "scores.json").read_text())["scores"][0]["protocol"]["checkpoint"]
+    (early / "notes.json").write_text(json.dumps({"format": 1, "checkpoint": weights, "notes": {"elbo": "unsure"}}))
+    assert "epoch 1: elbo: unsure" in read_run(folder).doubts
     assert not [line for line in go(study, tmp_path) if "evaluating" in line]
 
 

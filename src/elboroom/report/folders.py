@@ -110,7 +110,7 @@ class RunFolder:
     def along(self) -> list[dict[str, Any]]:
         """What was measured of checkpoints on the way and of the last, as log lines, one for each split."""
         rows = []
-        files = [*self.path.glob("evaluation/step-*/scores.json"), *self.path.glob("along/step-*.json")]
+        files = [*self.path.glob("evaluation/step-*/scores.json"), *self.path.glob("along/step-*[0-9].json")]
         for path in files if self.steps_per_epoch else ():
             step = int(next(p for p in (path.stem, path.parent.name) if p.startswith("step-")).removeprefix("step-"))
             found = [s for s in _scores_in(path, self) if s.protocol.data == self.data]
@@ -121,14 +121,15 @@ class RunFolder:
 
     @cached_property
     def doubts(self) -> list[str]:
-        """What the evaluation said against trusting a number, where that number is the one shown."""
-        content = _mapping(self.evaluation / "notes.json", []) if self.evaluation else {}
-        notes = content.get("notes")
-        held = [s for s in self.scores if s.protocol.checkpoint == content.get("checkpoint")]
-        shown = {name for s in held for name in (s.name, s.name.split("/")[0], f"{s.name}/{s.protocol.split}")}
-        if not isinstance(notes, dict):
-            return []
-        return scores.briefly({k: str(v) for k, v in notes.items() if k.split(", ")[0] in shown})
+        """What the evaluations said against trusting a number, where that number is one that is shown."""
+        last = _doubts(self.evaluation, self.scores) if self.evaluation else []
+        before = []
+        for folder in sorted(self.path.glob("evaluation/step-*")) if self.steps_per_epoch else ():
+            step = int(folder.name.removeprefix("step-"))
+            if folder != self.evaluation and (folder / "scores.json").is_file():
+                found = _doubts(folder, _scores_in(folder / "scores.json", self))
+                before += [f"epoch {step // self.steps_per_epoch}: {line}" for line in found]
+        return last + before
 
     @cached_property
     def skipped(self) -> list[str]:
@@ -260,6 +261,17 @@ def _scores(run: RunFolder) -> list[Score]:
         if path.is_file() and (found := _scores_in(path, run)):
             return found
     return []
+
+
+def _doubts(folder: Path, shown: list[Score]) -> list[str]:
+    """The notes of an evaluation on numbers that it has."""
+    content = _mapping(folder / "notes.json", [])
+    notes = content.get("notes")
+    held = [s for s in shown if s.protocol.checkpoint == content.get("checkpoint")]
+    names = {name for s in held for name in (s.name, s.name.split("/")[0], f"{s.name}/{s.protocol.split}")}
+    if not isinstance(notes, dict):
+        return []
+    return scores.briefly({k: str(v) for k, v in notes.items() if k.split(", ")[0] in names})
 
 
 def by_name(found: list[Score]) -> dict[str, float]:

@@ -152,11 +152,13 @@ def _keep_examples(run: runs.Run, target: Path) -> None:
 
 
 def _keep_along(run: runs.Run, target: Path) -> None:
-    """The scores of checkpoints on the way, which figures are drawn from."""
+    """The scores of checkpoints on the way, which figures are drawn from, and what is to be doubted of them."""
     for scores in run.folder.glob("evaluation/step-*/scores.json"):
         if scores.parent != run.evaluation:
             (target / "along").mkdir(exist_ok=True)
             shutil.copyfile(scores, target / "along" / f"{scores.parent.name}.json")
+            if (notes := scores.parent / "notes.json").exists():
+                shutil.copyfile(notes, target / "along" / f"{scores.parent.name}-notes.json")
 
 
 def _keep_weights(run: runs.Run, target: Path) -> bool:
