@@ -12,12 +12,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from elboroom import runs, scores
 from elboroom.config import Run as RunConfig
 from elboroom.config import Study, load_run, load_study
-from elboroom.config.files import apply_options, merged, nested, run_from, study_from, to_yaml
+from elboroom.config.files import apply_options, merged, nested, parse_yaml, run_from, study_from, to_yaml
 from elboroom.config.run import EXTENDABLE, to_dict
 from elboroom.config.study import Metrics
 from elboroom.errors import Diverged, InputError, Stopped, unknown
@@ -45,17 +43,21 @@ class Planned:
 
 def recipes() -> dict[str, str]:
     """The built-in studies: name -> description."""
+    return {name: parse_yaml(file.read_text(), name).get("description", "") for name, file in sorted(_files().items())}
+
+
+def _files() -> dict[str, Any]:
+    """The files of the built-in studies, by name."""
     files = resources.files("elboroom.studies").joinpath("recipes").iterdir()
-    found = {f.name.removesuffix(".yaml"): yaml.safe_load(f.read_text()) for f in files if f.name.endswith(".yaml")}
-    return {name: content.get("description", "") for name, content in sorted(found.items())}
+    return {f.name.removesuffix(".yaml"): f for f in files if f.name.endswith(".yaml")}
 
 
 def find(name: str) -> Study:
     """A study by the path of its YAML file, or by the name of a recipe."""
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return load_study(Path(name))
-    if name not in recipes():
-        raise unknown("recipe", name, recipes())
+    if name not in _files():
+        raise unknown("recipe", name, sorted(_files()))
     with resources.as_file(resources.files("elboroom.studies") / "recipes" / f"{name}.yaml") as path:
         return load_study(path)
 
