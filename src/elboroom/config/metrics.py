@@ -54,6 +54,19 @@ class Pictures:
 
 
 @settings
+class GradientVariance:
+    """How noisy the encoder's gradient is from one sample: reparameterized, and by the score function."""
+
+    kind: Literal["gradient-variance"] = "gradient-variance"
+    images: Positive = 100
+    """One batch of so many test images, the first ones of a fixed permutation."""
+    draws: Annotated[int, pydantic.Field(ge=2)] = 200
+    """Gradients of each kind."""
+
+    builds: ClassVar[str] = "elboroom.evaluation.gradients:gradient_variance"
+
+
+@settings
 class Pairs:
     """Mean and spread of the divergence between the posteriors of different examples (MPD and STD)."""
 
@@ -352,6 +365,7 @@ Metric = choice(
     AnnealedImportance,
     Marginal,
     Pictures,
+    GradientVariance,
 )
 
 LABELS = [100, 1000, 10_000, None]

@@ -1,0 +1,104 @@
+"""How noisy the encoder's gradient is: the reparameterized estimate beside the score-function one."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from elboroom.errors import InputError
+from elboroom.evaluation.subject import Found, Subject
+from elboroom.numerics import Randomness
+from elboroom.scores import Score
+
+ESTIMATORS = ("reparameterized", "score-function")
+
+
+@dataclass
+class Moments:
+    """Sums over draws of a gradient and of its squares, in float64."""
+
+    total: Float[Tensor, " weights"]
+    squares: Float[Tensor, " weights"]
+    draws: int = 0
+
+    def add(self, gradient: Float[Tensor, " weights"]) -> None:
+        self.total += gradient
+        self.squares += gradient.square()
+        self.draws += 1
+
+    @property
+    def mean(self) -> Float[Tensor, " weights"]:
+        return self.total / self.draws
+
+    @property
+    def variance(self) -> Float[Tensor, " weights"]:
+        """Unbiased, of one draw."""
+        return (self.squares - self.draws * self.mean.square()) / (self.draws - 1)
+
+
+def gradient_variance(subject: Subject, *, images: int = 100, draws: int = 200) -> Found:
+    r"""Variance of two unbiased estimates of the encoder's gradient on one batch, from one sample z of each image.
+
+    .. math:: \nabla_\phi\, \mathbb E_q[\log p(x|z)]
+              = \mathbb E_\epsilon[\nabla_\phi \log p(x|z(\epsilon, \phi))]
+              = \mathbb E_q[\log p(x|z)\, \nabla_\phi \log q_\phi(z|x)]
+
+    The first is the reparameterized one, the second the score function's (Kingma & Welling 2014, section 2.2), without
+    a baseline. ``gradient-variance`` is the trace of the covariance over ``draws`` draws of the mean gradient of the
+    batch, in nats² per squared unit of a weight: only ratios of one model mean anything, and
+    ``gradient-variance/ratio`` is the second over the first. ``gradient-variance/agreement`` is the squared distance of
+    the two means over what their variances let expect: about 1 where both estimate the same.
+
+    Raises:
+        InputError: a point posterior, which has no noise and no density.
+    """
+    if subject.point:
+        raise InputError("a point posterior has no noise, hence no estimates to compare. Leave gradient-variance out.")
+    chosen = subject.permutation(subject.seen.count, "gradient variance")[:images].to(subject.run.device)
+    found = moments(subject.model, subject.seen.examples.fixed(chosen).x, draws)
+    scores = [_score(subject, name, m.variance.sum().item(), "lower", chosen, draws) for name, m in found.items()]
+    first, second = (found[name] for name in ESTIMATORS)
+    ratio = second.variance.sum() / first.variance.sum()
+    expected = (first.variance + second.variance).sum() / draws
+    agreement = (first.mean - second.mean).square().sum() / expected
+    scores.append(_score(subject, "ratio", ratio.item(), "", chosen, draws))
+    scores.append(_score(subject, "agreement", agreement.item(), "", chosen, draws))
+    return Found(scores)
+
+
+def moments(model: nn.Module, x: Float[Tensor, "batch *event"], draws: int) -> dict[str, Moments]:
+    """Moments of both estimates of the gradient of the batch mean of E_q[log p(x|z)], by the encoder's parameters that
+    it reaches."""
+    random, parameters = Randomness(0, x.device), [p for p in model.encoder.parameters() if p.requires_grad]
+    size = sum(p.numel() for p in parameters)
+    found = {name: Moments(*x.new_zeros(2, size, dtype=torch.float64)) for name in ESTIMATORS}
+    for draw in range(draws):
+        noise = model.noise(random("gradient variance", draw), 1, len(x))
+        for name, surrogate in _surrogates(model, x, noise).items():
+            gradients = torch.autograd.grad(surrogate, parameters, retain_graph=True, materialize_grads=True)
+            found[name].add(torch.cat([g.flatten() for g in gradients]).double())
+    return found
+
+
+def _surrogates(model: nn.Module, x: Tensor, noise: Tensor) -> dict[str, Float[Tensor, ""]]:
+    """What has each estimate as its gradient."""
+    with torch.enable_grad():
+        q = model.encoder(x)
+        z, _ = q.rsample_with_log_prob(noise)
+        value = model.decoder(z).log_prob(x)
+        weighed = value.detach() * q.log_prob(z.detach())
+        return {"reparameterized": value.mean(), "score-function": weighed.mean()}
+
+
+def _score(subject: Subject, name: str, value: float, better: str, chosen: Tensor, draws: int) -> Score:
+    held = subject.code_protocol(estimator=f"{draws} draws on {len(chosen)} images", code="z", samples=1)
+    return Score(
+        name=f"gradient-variance/{name}",
+        value=value,
+        unit="",
+        better=better,
+        stderr=None,
+        examples=len(chosen),
+        protocol=held,
+    )
