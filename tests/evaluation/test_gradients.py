@@ -1,7 +1,5 @@
 """The two estimates of the encoder's gradient, against their variances in closed form."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -22,6 +20,20 @@ class Shifted(nn.Module):
         return DiagonalNormal(loc, torch.zeros_like(loc))
 
 
+class Shift(nn.Module):
+    """The posterior N(w, 1), and log p(x|z) = -z²/2."""
+
+    def __init__(self, w: float) -> None:
+        super().__init__()
+        self.encoder = Shifted(w)
+
+    def decoder(self, z):
+        return Parabola(z)
+
+    def noise(self, generator, k, batch):
+        return torch.randn(k, batch, 1, generator=generator, dtype=torch.float64)
+
+
 class Parabola:
     """log p(x|z) = -z²/2."""
 
@@ -36,13 +48,8 @@ class Parabola:
 def test_means_and_variances_in_closed_form(w):
     """With z = w + ε: -z has mean -w and variance 1; -(z²/2) ε has the same mean and, by the moments of ε, the variance
     (w⁴ + 18 w² + 15)/4 - w². Four standard errors; that of a variance is at most sqrt(E g⁴ / n)."""
-    model = SimpleNamespace(
-        encoder=Shifted(w),
-        decoder=Parabola,
-        noise=lambda generator, k, batch: torch.randn(k, batch, 1, generator=generator, dtype=torch.float64),
-    )
     draws = 2000
-    found = moments(model, torch.zeros(1, 1, dtype=torch.float64), draws)
+    found = moments(Shift(w), torch.zeros(1, 1, dtype=torch.float64), draws)
     expected = {"reparameterized": 1.0, "score-function": (w**4 + 18 * w**2 + 15) / 4 - w**2}
     for name, variance in expected.items():
         assert found[name].mean.item() == pytest.approx(-w, abs=4 * (variance / draws) ** 0.5)
@@ -50,10 +57,5 @@ def test_means_and_variances_in_closed_form(w):
 
 
 def test_a_batch_divides_the_variance():
-    model = SimpleNamespace(
-        encoder=Shifted(1.0),
-        decoder=Parabola,
-        noise=lambda generator, k, batch: torch.randn(k, batch, 1, generator=generator, dtype=torch.float64),
-    )
-    one, ten = (moments(model, torch.zeros(n, 1, dtype=torch.float64), 800)["reparameterized"] for n in (1, 10))
+    one, ten = (moments(Shift(1.0), torch.zeros(n, 1, dtype=torch.float64), 800)["reparameterized"] for n in (1, 10))
     assert (one.variance / ten.variance).item() == pytest.approx(10, rel=0.25)
