@@ -137,7 +137,7 @@ def test_scores_and_values_per_example(tmp_path, split):
 
 
 def test_interrupted_and_resumed_it_is_the_one_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("elboroom.evaluation.marginal.row_bytes", lambda *given: 1 << 40)  # one image at a time
+    monkeypatch.setattr("elboroom.evaluation.ais.row_bytes", lambda *given: 1 << 40)  # one image at a time
     alone = measure(subject(tmp_path / "a"), metrics_from(SETTINGS))[0].scores
     interrupted, told = subject(tmp_path / "b"), []
 

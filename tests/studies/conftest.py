@@ -34,6 +34,12 @@ Image.new("L", (1, 1)).save(BLANK, "PNG")
 BLANK = BLANK.getvalue()
 
 
+@pytest.fixture
+def small_base():
+    """The base of a study that trains in a moment, without a companion."""
+    return {name: value for name, value in parse_yaml(FOUR, "here")["base"].items() if name != "companion"}
+
+
 @pytest.fixture(scope="session")
 def four(tmp_path_factory):
     """The folder of the study, not to be changed."""

@@ -328,26 +328,12 @@ def test_printed_numbers_are_read_to_their_last_digit(text, value, stderr, same)
     assert shows(text, score) is same
 
 
-WITHOUT_ENCODER = """
-name: sampled
-base:
-  data: {name: digits, binarize: dynamic, limit: 64}
-  model:
-    encoder: {kind: mlp, hidden: [8]}
-    decoder: {kind: mlp, hidden: [8]}
-    posterior: {kind: gaussian, latent: 2}
-  objective: {kind: monte-carlo-em, leapfrog: 2, burn_in: 2}
-  training: {epochs: 1, batch: 32, threads: 1}
-metrics:
-  nll: null
-  along: [{kind: marginal, images: 4, samples: 8, burn_in: 4, leapfrog: 2}]
-"""
-
-
 @pytest.mark.parametrize("names", [[], ["nll/bracket/high"]], ids=str)
-def test_what_was_asked_for_along_the_training_comes_out_again(tmp_path, names):
+def test_what_was_asked_for_along_the_training_comes_out_again(small_base, tmp_path, names):
     """Monte Carlo EM has no other scores; one of them says importance sampling, and does not come with the NLL."""
-    study, out = Study(**parse_yaml(WITHOUT_ENCODER, "here")), tmp_path / "s"
+    base = small_base | {"objective": {"kind": "monte-carlo-em", "leapfrog": 2, "burn_in": 2}}
+    along = [{"kind": "marginal", "images": 4, "samples": 8, "burn_in": 4, "leapfrog": 2}]
+    study, out = Study(name="sampled", base=base, metrics={"nll": None, "along": along}), tmp_path / "s"
     studies.carry_out(study, out, studies.plan(study, out))
     found = from_weights(out, names)
     assert (found.findings, found.gaps, found.reached) == ([], [], True)

@@ -191,13 +191,28 @@ def annealed_by_block(
         InputError: a posterior whose density is not known everywhere.
         ValueError: the posterior is a point.
     """
-    random = Randomness(seed, x.device)
+    for way, noise, most in blocks(model, x, rows, chains, start, Randomness(seed, x.device), copy, budget, begin):
+        yield _block(way, noise, chains, steps, leapfrog, max(1, most // len(noise.rows)))
+
+
+def blocks(
+    model: VAE,
+    x: Float[Tensor, "n *event"],
+    rows: Integer[Tensor, " n"],
+    chains: int,
+    start: str,
+    random: Randomness,
+    copy: int,
+    budget: int,
+    begin: int,
+) -> Iterator[tuple[Way, Noise, int]]:
+    """The examples from ``begin`` on, as many at a time as their chains fit into the budget (bytes of activations and
+    their gradients; at least one): their ends, their noise, and how many codes fit."""
     most = max(1, budget // (2 * row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent), x[:1])))
     block = max(1, min(len(x), most // chains))
     for first in range(begin, len(x), block):
         noise = Noise(random, rows[first : first + block].tolist(), copy, model.encoder.latent)
-        way = way_of(model, x[first : first + block], start, noise)
-        yield _block(way, noise, chains, steps, leapfrog, max(1, most // len(noise.rows)))
+        yield way_of(model, x[first : first + block], start, noise), noise, most
 
 
 @torch.no_grad()

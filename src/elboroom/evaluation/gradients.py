@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from elboroom.errors import InputError
 from elboroom.evaluation.subject import Found, Subject
 from elboroom.numerics import Randomness
-from elboroom.scores import Score
+from elboroom.scores import Protocol, Score
 
 ESTIMATORS = ("reparameterized", "score-function")
 
@@ -57,14 +57,13 @@ def gradient_variance(subject: Subject, *, images: int = 100, draws: int = 200) 
         raise InputError("a point posterior has no noise, hence no estimates to compare. Leave gradient-variance out.")
     chosen = subject.permutation(subject.seen.count, "gradient variance")[:images].to(subject.run.device)
     found = moments(subject.model, subject.seen.examples.fixed(chosen).x, draws)
-    scores = [_score(subject, name, m.variance.sum().item(), "lower", chosen, draws) for name, m in found.items()]
+    values = {name: m.variance.sum() for name, m in found.items()}
     first, second = (found[name] for name in ESTIMATORS)
-    ratio = second.variance.sum() / first.variance.sum()
+    values["ratio"] = values[ESTIMATORS[1]] / values[ESTIMATORS[0]]
     expected = (first.variance + second.variance).sum() / draws
-    agreement = (first.mean - second.mean).square().sum() / expected
-    scores.append(_score(subject, "ratio", ratio.item(), "", chosen, draws))
-    scores.append(_score(subject, "agreement", agreement.item(), "", chosen, draws))
-    return Found(scores)
+    values["agreement"] = (first.mean - second.mean).square().sum() / expected
+    held = subject.code_protocol(estimator=f"{draws} draws on {len(chosen)} images", code="z", samples=1)
+    return Found([_score(name, value.item(), len(chosen), held) for name, value in values.items()])
 
 
 def moments(model: nn.Module, x: Float[Tensor, "batch *event"], draws: int) -> dict[str, Moments]:
@@ -91,14 +90,6 @@ def _surrogates(model: nn.Module, x: Tensor, noise: Tensor) -> dict[str, Float[T
         return {"reparameterized": value.mean(), "score-function": weighed.mean()}
 
 
-def _score(subject: Subject, name: str, value: float, better: str, chosen: Tensor, draws: int) -> Score:
-    held = subject.code_protocol(estimator=f"{draws} draws on {len(chosen)} images", code="z", samples=1)
-    return Score(
-        name=f"gradient-variance/{name}",
-        value=value,
-        unit="",
-        better=better,
-        stderr=None,
-        examples=len(chosen),
-        protocol=held,
-    )
+def _score(name: str, value: float, examples: int, held: Protocol) -> Score:
+    """No better nor worse: each model has units of its own."""
+    return Score(name=f"gradient-variance/{name}", value=value, unit="", better="", examples=examples, protocol=held)

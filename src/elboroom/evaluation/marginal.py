@@ -13,13 +13,12 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from elboroom.errors import InputError, unknown
-from elboroom.evaluation.ais import Noise, Way, way_of
+from elboroom.evaluation.ais import Noise, Way, blocks
 from elboroom.evaluation.partial import Partial, mean_of_copies
 from elboroom.evaluation.subject import Found, Progress, Subject
 from elboroom.evaluation.views import View, mean_score, protocol, view
 from elboroom.models import VAE
-from elboroom.models.evidence import row_bytes
-from elboroom.models.hmc import Point, evaluated, transition
+from elboroom.models.hmc import JITTER, Point, evaluated, transition
 from elboroom.numerics import LOG_2PI, Randomness, StreamingLogMeanExp
 
 FEW_LATENTS = 5
@@ -31,9 +30,6 @@ APART = 10
 """Transitions between the samples that the density is fitted to and those that it is averaged over."""
 RATE = 0.2
 """How fast the logarithm of the step moves while it is tuned."""
-JITTER = 0.2
-"""Share by which the steps of a transition may be longer or shorter, against trajectories that come back to where they
-began."""
 RIDGE = 1e-6
 """Added to a fitted covariance, as a share of its mean variance: it has an inverse where a dimension hardly moves."""
 
@@ -147,12 +143,7 @@ def brackets_by_block(
         InputError: not more samples than latents, or a start whose density is not known everywhere.
         ValueError: the posterior is a point.
     """
-    random = Randomness(seed, x.device)
-    most = budget // (2 * row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent), x[:1]))
-    block = max(1, min(len(x), most // samples))
-    for first in range(begin, len(x), block):
-        noise = Noise(random, rows[first : first + block].tolist(), copy, model.encoder.latent)
-        way = way_of(model, x[first : first + block], start, noise)
+    for way, noise, _ in blocks(model, x, rows, samples, start, Randomness(seed, x.device), copy, budget, begin):
         yield _block(way, noise, samples, leapfrog, burn_in, acceptance, density)
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from elboroom.models.hmc import evaluated, transition
+from elboroom.models.hmc import JITTER, evaluated, transition
 
 __all__ = [
     "Chains",
@@ -19,9 +19,6 @@ GAIN, DECAY = 2.0, 0.6
 """The Robbins-Monro gains are 2 t^-0.6; any power between 1/2 and 1 will do."""
 LEAST_GAIN = 0.05
 """The model goes on learning, so the step must go on following it."""
-JITTER = 0.2
-"""Share by which the step of a transition may be longer or shorter: trajectories of one length come back to where they
-began in a dimension whose period they hit (Neal 2011, section 3.2)."""
 
 
 class Chains(nn.Module):

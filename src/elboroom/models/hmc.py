@@ -11,6 +11,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+JITTER = 0.2
+"""Share by which those who draw steps make each longer or shorter: trajectories of one length come back to where they
+began in a dimension whose period they hit (Neal 2011, section 3.2)."""
+
 LogDensity = Callable[[Tensor], Tensor]
 """``z [*chains, latent] -> log f(z) [*chains]``, up to a constant (nats), with a gradient to z."""
 

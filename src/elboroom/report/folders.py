@@ -280,7 +280,7 @@ def by_name(found: list[Score]) -> dict[str, float]:
     own = [s for s in found if not s.protocol.code.startswith("control:")]
     named: dict[str, list[float]] = {}
     for s in own:
-        for name in dict.fromkeys([s.name, f"{s.name} ({s.protocol.code})"]):
+        for name in (s.name, *([f"{s.name} ({s.protocol.code})"] if s.protocol.code else [])):
             named.setdefault(name, []).append(s.value)
     return {name: values[0] for name, values in named.items() if len(values) == 1}
 

@@ -248,12 +248,14 @@ def _score(
     run: Planned, metrics: Metrics, cache: Path | None, stop: Callable[[], str | None], say: Callable[[str], None]
 ) -> None:
     """Score the kept epochs, where that is asked for, and then the run."""
+    last = runs.load(run.folder, trust=True)
     if metrics.along:
         way = dataclasses.replace(metrics, nll=None, also=metrics.along, along=())
-        for step in _kept(run):
+        for step in _kept(last):
             opened = runs.load(run.folder, checkpoint=f"step-{step}", trust=True)
+            opened.data = last.data  # read once
             _evaluate(opened, way, cache, stop, say, headline=False)
-    _evaluate(runs.load(run.folder, trust=True), in_the_end(metrics), cache, stop, say)
+    _evaluate(last, in_the_end(metrics), cache, stop, say)
 
 
 def in_the_end(metrics: Metrics) -> Metrics:
@@ -262,12 +264,12 @@ def in_the_end(metrics: Metrics) -> Metrics:
     return dataclasses.replace(metrics, also=also, along=())
 
 
-def _kept(run: Planned) -> list[int]:
+def _kept(run: runs.Run) -> list[int]:
     """The steps of the kept epochs that are there, without the checkpoint that is evaluated anyway."""
-    opened, state = runs.load(run.folder, trust=True), runs.read_state(run.folder)
+    state = runs.read_state(run.folder)
     each = state["step"] // state["epoch"]
     kept = {epoch * each for epoch in run.config.training.keep_epochs}
-    return sorted(kept & set(opened.store.steps()) - {opened.step})
+    return sorted(kept & set(run.store.steps()) - {run.step})
 
 
 def _evaluate(
