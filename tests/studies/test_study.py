@@ -181,10 +181,10 @@ def test_runs_of_earlier_plans_stay_listed(study, tmp_path):
     small = studies.scaled(study, "smoke")
     go(small, tmp_path)
     studies.carry_out(small, tmp_path, studies.plan(small, tmp_path, options=("--seed", "3")))
-    assert list(written(tmp_path)) == ["vae/seed-3", "beta/seed-3", "vae/seed-0", "beta/seed-0"]
+    assert list(written(tmp_path)) == ["vae/seed-0", "vae/seed-3", "beta/seed-0", "beta/seed-3"]
     shutil.rmtree(tmp_path / "vae" / "seed-0")
     go(dataclasses.replace(small, variants={"beta": small.variants["beta"]}), tmp_path)
-    assert list(written(tmp_path)) == ["beta/seed-0", "vae/seed-3", "beta/seed-3"]
+    assert list(written(tmp_path)) == ["beta/seed-0", "beta/seed-3", "vae/seed-3"]
     assert {r["status"] for r in written(tmp_path).values()} == {"done"}
 
 
@@ -438,3 +438,14 @@ def test_some_variants_alone(study, tmp_path):
     assert studies.only(planned, "") == planned
     with pytest.raises(ValueError, match=r"unknown variant 'bta'.*Did you mean 'beta'"):
         studies.only(planned, "vae, bta")
+
+
+def test_runs_are_listed_in_the_studys_order_whichever_came_first(study, tmp_path):
+    planned = studies.plan(study, tmp_path)
+    other = Study(**parse_yaml(TEXT.replace("[0, 1]", "[5]", 1), "here"))
+    for part in (planned[3:], planned[:1], studies.plan(other, tmp_path)[:1], planned[1:3]):
+        for run in part:
+            run.folder.mkdir(parents=True)
+            (run.folder / "config.yaml").touch()
+        studies.record(study, tmp_path, part)
+    assert list(written(tmp_path)) == ["vae/seed-0", "vae/seed-1", "vae/seed-5", "beta/seed-0", "beta/seed-1"]

@@ -1,6 +1,7 @@
 """A study: a grid of runs that skips what is done and goes on where it stopped."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -338,7 +339,8 @@ def _scored(run: runs.Run, samples: int | None, images: int | None) -> bool:
 def record(study: Study, out: Path, planned: list[Planned]) -> None:
     """Write study.json and study.yaml: what the report reads. Runs of earlier plans stay listed while they are there.
 
-    (`study X --seed 3` plans one seed, and the others are still runs of the study.)
+    (`study X --seed 3` plans one seed, and the others are still runs of the study.) Their order is the study's own,
+    whichever were asked for first.
     """
     rows = {
         folder: {"variant": r.variant, "axes": r.axes, "folder": folder, "status": r.status, "error": r.error}
@@ -351,11 +353,17 @@ def record(study: Study, out: Path, planned: list[Planned]) -> None:
         "format": FORMAT,
         "name": study.name,
         "description": study.description,
-        "runs": list(rows.values()),
+        "runs": sorted(rows.values(), key=functools.partial(_position, study)),
         "published": study.published,
     }
     replace_text(out / "study.json", json.dumps(content, indent=1) + "\n")
     replace_text(out / "study.yaml", to_yaml(study))
+
+
+def _position(study: Study, row: dict[str, Any]) -> tuple[int, ...]:
+    """Where a run stands in the study; of what the study does not name, behind all that it names."""
+    places = [(list(study.variants), row["variant"]), *((study.axes.get(a, []), v) for a, v in row["axes"].items())]
+    return tuple(among.index(one) if one in among else len(among) for among, one in places)
 
 
 def _earlier(out: Path) -> list[dict[str, Any]]:
