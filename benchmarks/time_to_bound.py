@@ -1,65 +1,86 @@
-"""Seconds that the variants of a study take to the bound at which one of them ends.
+"""How much sooner than a reference the variants of a study come to the bound at which it ends.
 
-    python benchmarks/time_to_bound.py runs/aevb --reference aevb
+    python benchmarks/time_to_bound.py runs/aevb --reference aevb --rounds 5      # on a quiet machine
 
-For each latent size (or whatever the axes are) the reference's best test ELBO is the mark; a row says when each variant
-first reaches it, and how many times sooner than the reference that is. Times are those of the runs' own timing.jsonl,
-evaluations on the way included; runs of one machine and one load are to be compared, none else.
+For each latent size (or whatever the axes are) the reference's best test ELBO is the mark. A row says after how many
+training examples a variant first reaches it (at the end of an epoch, since that is when it is evaluated), and what an
+example costs: steps of all variants are timed here, interleaved, the median over rounds. Seconds are the product of the
+two, so the load under which the runs were trained does not matter; evaluations, checkpoints and the search of a step
+size are not in them.
 """
 
 import argparse
+import statistics
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from elboroom import build
 from elboroom.report.folders import RunFolder, read_study
+from elboroom.studies.assemble import make_trainer
+from elboroom.training import Trainer
+from elboroom.training.runtime import start
+
+STEPS = 100  # in a block
 
 
-def seconds_by_step(run: RunFolder) -> dict[int, float]:
-    """Training seconds up to each logged step, over all sessions: the clock starts anew in each."""
-    total, before, found = 0.0, 0.0, {}
-    for line in run.timing:
-        if line["seconds"] < before:
-            total += before
-        before = line["seconds"]
-        found[line["step"]] = total + before
-    return found
-
-
-def curve(run: RunFolder) -> list[tuple[float, float]]:
-    """(seconds, test ELBO) of each evaluation during training."""
-    clock = seconds_by_step(run)
+def curve(run: RunFolder) -> list[tuple[int, float]]:
+    """(training examples, test ELBO) of each evaluation during training."""
     lines = [line for line in run.metrics if line.get("split") != "train" and "elbo" in line]
-    return [(clock[line["step"]], line["elbo"]) for line in lines if line["step"] in clock]
+    return [(line["step"] * run.config.training.batch, line["elbo"]) for line in lines]
 
 
-def time_to(mark: float, points: list[tuple[float, float]]) -> float | None:
+def examples_to(mark: float, points: list[tuple[int, float]]) -> int | None:
     """When a curve first reaches the mark; None where it never does."""
-    return next((seconds for seconds, elbo in points if elbo >= mark), None)
+    return next((examples for examples, elbo in points if elbo >= mark), None)
 
 
-def rows(runs: list[RunFolder], reference: str) -> list[str]:
-    """A line of the table for each run whose point of the axes has a reference."""
-    marks = {str(r.axes): r for r in runs if r.variant == reference and curve(r)}
-    lines = []
+def seconds_an_example(runs: list[RunFolder], rounds: int) -> dict[str, float]:
+    """By label, the median over rounds; a round times a block of steps of every run."""
+    runtime, loaded = start("cpu", threads=1), {}
+    trainers: dict[str, Trainer] = {}
     for run in runs:
-        own = marks.get(str(run.axes))
-        if own is None or not curve(run):
-            continue
-        mark = max(elbo for _, elbo in curve(own))
-        mine, its = time_to(mark, curve(run)), time_to(mark, curve(own))
-        best = max(elbo for _, elbo in curve(run))
-        reached = "never" if mine is None else f"{mine:.0f}"
-        ratio = "" if mine is None else f"{its / mine:.1f}x"
-        lines.append(f"| {run.label} | {mark:.2f} | {reached} | {ratio} | {best:.2f} |")
-    return lines
+        data = loaded.setdefault(run.data, build.data(run.config))
+        trainers[run.label] = make_trainer(run.config, data, runtime, Path(), "", fresh=False)
+        trainers[run.label].trial(STEPS)
+    taken: dict[str, list[float]] = {label: [] for label in trainers}
+    for _ in range(rounds):
+        for label, trainer in trainers.items():
+            begun = time.perf_counter()
+            trainer.trial(STEPS)
+            taken[label].append((time.perf_counter() - begun) / STEPS / trainer.plan.batch)
+    return {label: statistics.median(seconds) for label, seconds in taken.items()}
+
+
+def rows(runs: list[RunFolder], reference: str, rounds: int) -> Iterator[str]:
+    """A line of the table for each run of one point of the axes; the reference is among them."""
+    own = next((run for run in runs if run.variant == reference and curve(run)), None)
+    if own is None:
+        return
+    compared = [run for run in runs if curve(run)]
+    cost, mark = seconds_an_example(compared, rounds), max(elbo for _, elbo in curve(own))
+    its = examples_to(mark, curve(own)) * cost[own.label]
+    for run in compared:
+        examples, best = examples_to(mark, curve(run)), max(elbo for _, elbo in curve(run))
+        mine = examples and examples * cost[run.label]
+        reached = f"{examples:,} | {mine:.0f} | {its / mine:.1f}x" if mine else "never | |"
+        yield f"| {run.label} | {mark:.2f} | {1e6 * cost[run.label]:.0f} | {reached} | {best:.2f} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", type=Path)
     parser.add_argument("--reference", default="aevb", help="the variant whose best bound is the mark")
+    parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    print("| run | mark: ELBO (nats) | seconds to it | times sooner | own best ELBO |\n| --- | --- | --- | --- | --- |")
-    print("\n".join(rows(read_study(asked.study).runs, asked.reference)))
+    groups: dict[str, list[RunFolder]] = {}
+    for run in read_study(asked.study).runs:
+        groups.setdefault(str(run.axes), []).append(run)
+    print("| run | mark: ELBO (nats) | µs an example | examples to it | seconds to it | times sooner | own best ELBO |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for group in groups.values():
+        for line in rows(group, asked.reference, asked.rounds):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
