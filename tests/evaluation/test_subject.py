@@ -10,7 +10,7 @@ from elboroom.config.files import metrics_from
 from elboroom.config.metrics import SETS, expanded
 from elboroom.errors import InputError
 from elboroom.evaluation.evaluate import measure
-from elboroom.evaluation.samples import to_bytes
+from elboroom.evaluation.samples import decoded, to_bytes
 from elboroom.evaluation.subject import Subject
 from elboroom.models import VAE
 
@@ -138,3 +138,18 @@ def test_pictures_of_vectors_are_refused(tmp_path):
     found.run.__dict__["shape"] = (64,)
     skipped = measure(found, metrics_from("[{kind: pictures, sigmas: [1]}]"))[1]
     assert "are no images" in skipped["pictures, sigmas 1.0"]
+
+
+def test_draws_of_a_decoder_that_goes_pixel_by_pixel_have_noise_of_their_own():
+    """Equal codes give one picture where it is a function of the code, and images of p(x|z) where it is a draw."""
+    walks = build.model(small_run(decoder="pixelcnn"), (1, 8, 8), "binary")
+    z = torch.zeros(6, 2)
+    with torch.no_grad():
+        means, draws = walks.decoder(z).mean, decoded(walks, z)
+    assert means[1:].equal(means[:-1])
+    assert set(draws.unique().tolist()) == {0.0, 1.0}
+    assert len({tuple(image.flatten().tolist()) for image in draws}) == 6
+    assert decoded(walks, z).equal(draws)
+    plain = build.model(small_run(), (1, 8, 8), "binary")
+    with torch.no_grad():
+        assert decoded(plain, z).equal(plain.decoder(z).mean)

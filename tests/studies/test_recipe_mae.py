@@ -13,9 +13,10 @@ def planned(scale: str, out) -> dict[str, studies.Planned]:
     return {run.variant: run for run in studies.plan(studies.scaled(studies.find("mae"), scale), out)}
 
 
-def test_free_bits_are_a_hundredth_of_a_nat_a_pixel_at_every_scale(tmp_path):
-    for scale, side in {"smoke": 8, "cpu": 14, "paper": 28}.items():
-        assert planned(scale, tmp_path)["vlae-free-bits"].config.objective.nats == pytest.approx(0.01 * side**2)
+def test_free_bits_are_a_hundredth_of_a_nat_a_pixel_but_where_that_would_never_act(tmp_path):
+    """At 14x14 the rate stays near 2.9 nats without them (measured), above 1.96: half of the paper's 7.84 instead."""
+    for scale, nats in {"smoke": 0.01 * 8**2, "cpu": 7.84 / 2, "paper": 0.01 * 28**2}.items():
+        assert planned(scale, tmp_path)["vlae-free-bits"].config.objective.nats == pytest.approx(nats)
 
 
 def test_the_paper_has_its_grid_and_each_row_its_numbers(tmp_path):

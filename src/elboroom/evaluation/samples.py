@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from elboroom.distributions import Standard, StandardNormal
+from elboroom.distributions import AutoregressiveBernoulli, Standard, StandardNormal
 from elboroom.errors import InputError
 from elboroom.evaluation.codes import Codes
 from elboroom.evaluation.density import Gaussian
@@ -43,16 +43,26 @@ def drawn(model: VAE, found: Codes, clipped: bool) -> dict[str, Tensor]:
     z = model.prior(model.encoder).draw(DRAWN, Randomness(0)("pictures"))
     noise = torch.randn(z.shape, generator=Randomness(0)("pictures")).to(found.mean.device)
     sigmas = (1, 3) if clipped else (1,)
-    result = {f"samples-{s}": model.decoder(s * z).mean for s in sigmas}
-    result["samples-fitted"] = model.decoder(Gaussian(found.z).from_noise(noise)).mean
+    result = {f"samples-{s}": decoded(model, s * z) for s in sigmas}
+    result["samples-fitted"] = decoded(model, Gaussian(found.z).from_noise(noise))
     return result
+
+
+def decoded(model: VAE, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n *event"]:
+    """A draw's picture: the mean of p(x|z), or of a decoder that goes pixel by pixel an image with noise of its own.
+
+    (Such a decoder's `mean` has one noise for all codes: for neighbouring codes that is wanted, as draws they would look
+    more alike than the model's are.)
+    """
+    p = model.decoder(z)
+    return p.sample(generator=Randomness(0)("pixels")) if isinstance(p, AutoregressiveBernoulli) else p.mean
 
 
 @torch.no_grad()
 def made_up(model: VAE) -> dict[str, Tensor]:
     """What the decoder alone can show: samples, and the manifold of two latents under a prior with known quantiles."""
     p = model.prior(model.encoder)
-    result = {"samples-1": model.decoder(p.draw(DRAWN, Randomness(0)("pictures"))).mean}
+    result = {"samples-1": decoded(model, p.draw(DRAWN, Randomness(0)("pictures")))}
     if isinstance(p, Standard) and model.encoder.latent == 2:
         result["manifold"] = of_quantiles(model, p, torch.zeros(2), torch.ones(2))
     return {k: to_bytes(v) for k, v in result.items()}
@@ -133,7 +143,7 @@ def more_pictures(
     noise = torch.randn(count, latent, generator=Randomness(0)("more pictures")).to(subject.run.device)
     for sigma in sigmas:
         name = f"samples-{sigma:g}" if centre == 0 else f"samples-{centre:g}-{sigma:g}"
-        made[name] = to_bytes(model.decoder(centre + sigma * noise).mean)
+        made[name] = to_bytes(decoded(model, centre + sigma * noise))
     if repeats:
         made["repeats"] = to_bytes(repeated(model, subject.seen, repeats))
     return Found(arrays={"more-pictures": made})
