@@ -96,6 +96,33 @@ def test_mean_of_fifty_samples_nears_the_mean(tmp_path):
     assert 0.8 < z.std() < 1.2
 
 
+def test_the_code_of_thresholded_images_is_that_of_the_encoder_by_hand(tmp_path):
+    """Grey images, binarized anew at every step; the drawn binarization gives other codes."""
+    grey = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    found = subject(tmp_path)
+    found.data = data_of(grey, binarize="dynamic")
+    with torch.no_grad():
+        expected = found.model.encoder((grey > 0.5).float()).mean
+    assert found.thresholded.code().equal(expected)
+    assert not torch.allclose(found.code(), expected, atol=0.01)
+    assert found.thresholded.code_protocol().binarization == "threshold"
+    with pytest.raises(InputError, match=r"are not binarized.*Leave `thresholded` out"):
+        _ = subject(tmp_path).thresholded
+
+
+def test_probes_clusters_and_planes_read_thresholded_images_where_asked(tmp_path):
+    found = subject(tmp_path, labels=torch.arange(60) % 2)
+    found.data = data_of(torch.rand(60, 1, 8, 8), torch.arange(60) % 2, binarize="dynamic")
+    rest = "thresholded: true, controls: [pixels]"
+    asked = f"[{{kind: knn, labels: [30], scaling: [raw], {rest}}}, {{kind: clusters, sizes: [3], {rest}}}]"
+    made, skipped = measure(found, metrics_from(asked))
+    plane, _ = measure(found, metrics_from("[{kind: embedding, thresholded: true}]"))
+    made.scores.extend(plane.scores)
+    assert not skipped
+    assert {s.protocol.binarization for s in made.scores} == {"threshold"}
+    assert any(s.protocol.code == "control: pixels" for s in made.scores)
+
+
 def test_what_belongs_to_the_data_is_computed_once(tmp_path):
     calls = []
     found = subject(tmp_path, cache=tmp_path / "cache")

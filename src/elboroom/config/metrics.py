@@ -143,6 +143,8 @@ class Probe:
 
     code: Code = "mean"
     """The code that is read: the posterior's mean, one sample z, or the mean of 50 samples."""
+    thresholded: bool = False
+    """Read images whose pixels are 1 above 0.5, as MAE's program does, in place of a drawn binarization."""
     labels: tuple[Positive | None, ...] = (100, 1000, None)
     """Labelled training examples; null is all of them, which is one fit."""
     balanced: bool = False
@@ -229,6 +231,8 @@ class Clusters:
 
     kind: Literal["clusters"] = "clusters"
     code: Code = "mean"
+    thresholded: bool = False
+    """Read images whose pixels are 1 above 0.5, as MAE's program does, in place of a drawn binarization."""
     sizes: tuple[Positive, ...] = (10, 20, 30)
     """Numbers of clusters K."""
     seeds: Positive = 5
@@ -283,6 +287,8 @@ class Embedding:
     """Training data follow where the test data are fewer than the points (points: 70000 is then all of MNIST)."""
     code: Code = "z"
     """One sample each, the posterior means, or the mean of 50 samples."""
+    thresholded: bool = False
+    """Read images whose pixels are 1 above 0.5, as MAE's program does, in place of a drawn binarization."""
     perplexity: PositiveFloat = 40
     """Of t-SNE: about how many neighbours a code has; a third of the codes at most."""
     iterations: Annotated[int, pydantic.Field(ge=250)] = 1000

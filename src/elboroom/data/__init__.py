@@ -65,6 +65,16 @@ class Data:
         """The same on a device."""
         return replace(self, **{name: examples.to(device) for name, examples in self.splits().items()})
 
+    def thresholded(self) -> "Data":
+        """The same, binarized at 0.5; InputError where it is not binarized."""
+        if self.binarization == "none":
+            raise InputError(
+                f"data '{self.title}' are not binarized, so its model knows no thresholded images. "
+                "Leave `thresholded` out."
+            )
+        parts = {name: examples.thresholded() for name, examples in self.splits().items()}
+        return replace(self, binarization="threshold", **parts)
+
     def splits(self) -> dict[str, Examples]:
         """The splits that there are, by name."""
         found = {"train": self.train, "valid": self.valid, "test": self.test}

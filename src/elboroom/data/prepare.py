@@ -251,6 +251,12 @@ class Examples:
         moved._drawn = {k: drawn.to(device) for k, drawn in self._drawn.items()}
         return moved
 
+    def thresholded(self) -> "Examples":
+        """The same, binarized at 0.5."""
+        made = copy.copy(self)
+        made._binarize, made._drawn, made.copies = "threshold", {}, 1
+        return made
+
     def order(self, randomness: Randomness, epoch: int) -> Integer[Tensor, " n"]:
         """The order in which an epoch goes through the examples, from the seed and the epoch alone."""
         generator = randomness("order", epoch)

@@ -85,6 +85,7 @@ def clusters(
     subject: Subject,
     *,
     code: str = "mean",
+    thresholded: bool = False,
     sizes: tuple[int, ...] = (10, 20, 30),
     seeds: int = 5,
     restarts: int = 10,
@@ -95,6 +96,7 @@ def clusters(
 
     Rows that cannot be had are left out with a note; InputError where none of the run's own can.
     """
+    subject = subject.thresholded if thresholded else subject
     found, done = Found(), 0
     read = sources(subject, code, controls)
     wanted = [(source, scale, size) for source in read for scale in scaling for size in sizes]

@@ -78,6 +78,7 @@ def embedding(
     points: int = 5000,
     train: bool = False,
     code: str = "z",
+    thresholded: bool = False,
     perplexity: float = 40,
     iterations: int = 1000,
 ) -> Found:
@@ -89,6 +90,7 @@ def embedding(
         points: codes at most.
         train: training data follow where the test data are fewer than that.
         code: ``z``, ``mean`` or ``mean-of-50``.
+        thresholded: of images thresholded at 0.5.
         perplexity: of t-SNE.
         iterations: of t-SNE, 250 at the least.
 
@@ -100,6 +102,7 @@ def embedding(
     Raises:
         InputError: codes that are not finite.
     """
+    subject = subject.thresholded if thresholded else subject
     parts = _chosen(subject, points, train, code)
     codes, labels, rows = _together(parts)
     arrays, scores = {"rows": rows} | ({} if labels is None else {"labels": labels}), []

@@ -60,6 +60,7 @@ class Plan:
     """What all probes share: the fields of `elboroom.config.metrics.Probe`."""
 
     code: str = "mean"
+    thresholded: bool = False
     labels: tuple[int | None, ...] = (100, 1000, None)
     balanced: bool = False
     repetitions: int = 5
@@ -336,6 +337,7 @@ def probe(subject: Subject, learner: Learner, plan: Plan) -> Found:
     Rows that cannot be had (fewer examples than labels asked for, constant codes that cannot be standardized) are left
     out with a note; InputError where none of the run's own can.
     """
+    subject = subject.thresholded if plan.thresholded else subject
     if len(np.unique(labels_of(subject, "train"))) < 2:
         raise InputError("all training examples are of one class, so there is nothing to learn. Give labels of more.")
     read = sources(subject, plan.code, plan.controls)

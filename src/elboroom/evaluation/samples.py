@@ -51,8 +51,8 @@ def drawn(model: VAE, found: Codes, clipped: bool) -> dict[str, Tensor]:
 def decoded(model: VAE, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n *event"]:
     """A draw's picture: the mean of p(x|z), or of a decoder that goes pixel by pixel an image with noise of its own.
 
-    (Such a decoder's `mean` has one noise for all codes: for neighbouring codes that is wanted, as draws they would look
-    more alike than the model's are.)
+    (Such a decoder's `mean` has one noise for all codes: for neighbouring codes that is wanted, as draws they would
+    look more alike than the model's are.)
     """
     p = model.decoder(z)
     return p.sample(generator=Randomness(0)("pixels")) if isinstance(p, AutoregressiveBernoulli) else p.mean

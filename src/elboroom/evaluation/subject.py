@@ -80,6 +80,12 @@ class Subject:
         """The scored split."""
         return view(self.data, self.split)
 
+    @cached_property
+    def thresholded(self) -> "Subject":
+        """The same run on the same images, their pixels 1 above 0.5; InputError where none are binarized."""
+        data = self.data.thresholded()
+        return Subject(self.run, data, split=self.split, cache=self.cache, progress=self.progress, keep=False)
+
     @property
     def point(self) -> bool:
         """Whether the posterior is a point: no noise, no density, no rate."""
