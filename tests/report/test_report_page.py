@@ -111,6 +111,15 @@ def test_names_are_escaped(quick, tmp_path):
     assert "failed: &lt;b&gt;no" in html
 
 
+def test_a_searched_learning_rate_is_told_with_the_losses_of_all(quick, tmp_path):
+    folder = write_run(tmp_path / "run")
+    assert "learning rate" not in text(report([folder]).read_text())
+    losses = {"0.01": 191.6745, "0.02": 189.528, "0.1": None}
+    (folder / "lr-search.json").write_text(json.dumps({"format": 1, "losses": losses, "chosen": 0.02}))
+    told = "learning rate 0.02, of the lowest loss among those tried (0.01: 191.67, 0.02: 189.53, 0.1: diverged)"
+    assert told in text(report([folder]).read_text())
+
+
 def test_nan_is_shown(quick, tmp_path):
     run = write_run(tmp_path / "vae", scores=[score("elbo", float("nan"), stderr=float("nan"))], images=False)
     assert "NaN" in text(report([run]).read_text())

@@ -138,6 +138,11 @@ class RunFolder:
         found = content.get("skipped")
         return [f"{k}: {v}" for k, v in found.items()] if isinstance(found, dict) else []
 
+    @cached_property
+    def search(self) -> dict[str, Any]:
+        """What the search of the learning rate found (lr-search.json); empty where there was none."""
+        return _mapping(self.path / "lr-search.json", [])
+
     def tensors(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of an evaluation file (`codes-test`, `examples`, `pictures`); none where there is no such file."""
         path = self.evaluation / f"{name}.safetensors" if self.evaluation else None

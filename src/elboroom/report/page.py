@@ -387,7 +387,7 @@ def _section(label: str, runs: list[RunFolder], run: RunFolder, made: list[Pictu
     return Section(
         anchor=f"variant-{index}",
         title=f"{label}, seed {run.seed}" if len(runs) > 1 else label,
-        facts=[f for f in (about(run), sampling_quality(run), *_remarks(run)) if f],
+        facts=[f for f in (about(run), searched(run), sampling_quality(run), *_remarks(run)) if f],
         warnings=[*warnings(run), *collapse(run), *run.doubts],
         pictures=made,
         missing=[*run.problems, *missing(run), *run.skipped],
@@ -417,6 +417,17 @@ def sampling_quality(run: RunFolder) -> str:
         f"importance sampling of the likelihood: median of {np.median(counts):,.1f} effective samples an image, "
         f"under {tables.FEW} in {few:.0%} of the images{verdict}"
     )
+
+
+def searched(run: RunFolder) -> str:
+    """The learning rate that a search chose, and the loss of each rate that was tried."""
+    losses, chosen = run.search.get("losses"), run.search.get("chosen")
+    if not isinstance(losses, dict) or not isinstance(chosen, int | float):
+        return ""
+    tried = [f"{rate}: {'diverged' if loss is None else f'{loss:.5g}'}" for rate, loss in losses.items()]
+    wanted = run.config.training.lr_search if run.config else None
+    after = f", the mean over the second half of {wanted.steps:,} steps" if wanted else ""
+    return f"learning rate {chosen:g}, of the lowest loss among those tried ({', '.join(tried)}{after})"
 
 
 def _remarks(run: RunFolder) -> list[str]:
