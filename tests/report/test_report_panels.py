@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from synthetic_runs import config, save, score, write_run
 from elboroom.config.run import to_dict
 from elboroom.config.study import Figure as Entry
 from elboroom.report import figures, panels
-from elboroom.report.folders import by_name, read_run
+from elboroom.report.folders import RunFolder, by_name, read_run, told_apart
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,28 @@ def test_runs_are_chosen_by_variant_and_axes_in_the_order_of_the_list(runs):
     assert panels.chosen(runs, {"data.name": "digits"}) == []
 
 
+def run_at(**axes):
+    return RunFolder(path=Path("run"), variant=axes.pop("variant", "vae"), axes=axes)
+
+
+def titles(*runs):
+    return [run.title for run in told_apart(list(runs))]
+
+
+def test_an_axis_is_named_by_its_last_word_and_by_more_where_two_end_alike():
+    assert run_at(**{"model.posterior.latent": 3, "data.name": "mnist", "seed": 0}).label == "vae · latent 3 · mnist"
+    both = run_at(**{"model.encoder.activation": "relu", "model.decoder.activation": "tanh"})
+    assert both.label == "vae · encoder.activation relu · decoder.activation tanh"
+
+
+def test_a_figure_names_what_tells_its_runs_apart():
+    three, five = ({"model.posterior.latent": n, "data.name": "mnist"} for n in (3, 5))
+    assert titles(run_at(**three), run_at(**five)) == ["latent 3", "latent 5"]
+    assert titles(run_at(**three), run_at(**three, variant="mu")) == ["vae", "mu"]
+    assert titles(run_at(**three), run_at(**five, variant="mu")) == ["vae · latent 3", "mu · latent 5"]
+    assert titles(run_at(**three, seed=0), run_at(**three, seed=1)) == ["vae · latent 3 · mnist"] * 2
+
+
 def pixels(figure: Figure) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(figures.png(figure))).convert("L"))
 
@@ -59,13 +82,13 @@ def test_images_stand_pixel_by_pixel_under_their_titles(runs):
     dark, light = seen[:, : half - 20], seen[:, half + 20 :]
     assert (dark[30:] == 0).mean() > 0.6
     assert (light[30:] == 255).all()
-    assert [t.get_text() for t in drawn.texts] == ["vae · mnist", "mu · mnist"]
+    assert [t.get_text() for t in drawn.texts] == ["vae", "mu"]
 
 
 def test_a_variant_may_show_its_own_array(runs):
     fields = {"pick": "more-pictures/samples-1", "picks": {"mu": "more-pictures/samples-9"}}
     drawn = panels.figure(entry(kind="images", where={"data.name": "mnist"}, **fields), runs)
-    assert [t.get_text() for t in drawn.texts] == ["vae · mnist"]  # the other has no such array
+    assert [t.get_text() for t in drawn.texts] == ["vae"]  # the other has no such array
 
 
 def test_a_traversal_keeps_its_rows(runs):
@@ -118,7 +141,7 @@ def test_a_tradeoff_names_its_runs(runs):
     fields = {"across": "rate", "panels": {"elbo": "ELBO", "nothing": "not measured"}, "columns": 2}
     drawn = panels.figure(entry(kind="tradeoff", where={"data.name": "mnist"}, **fields), runs)
     assert len(drawn.axes) == 1
-    assert [t.get_text() for t in drawn.axes[0].texts] == ["vae · mnist", "mu · mnist"]
+    assert [t.get_text() for t in drawn.axes[0].texts] == ["vae", "mu"]
 
 
 def test_the_posterior_of_one_image(runs):

@@ -44,6 +44,8 @@ class RunFolder:
     timing: list[dict[str, Any]] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    short: str = ""
+    """What tells it apart from the other runs of a figure (`told_apart`)."""
     epoch: int | None = None
     """Of a run as it was at a kept epoch (`at`): whose evaluation is read; None: the evaluated checkpoint."""
 
@@ -55,6 +57,12 @@ class RunFolder:
     def label(self) -> str:
         """The variant and the values of its axes other than the seed: a row of the table."""
         return self.prefix + label_of(self.variant, self.axes)
+
+    @property
+    def title(self) -> str:
+        """How a figure names it: no longer than what tells it apart, with the epoch where it is shown at one."""
+        name = self.short or self.label
+        return name if self.epoch is None else f"{name}, epoch {self.epoch}"
 
     @property
     def data(self) -> str:
@@ -364,3 +372,19 @@ def by_label(runs: list[RunFolder]) -> dict[str, list[RunFolder]]:
     for run in runs:
         groups.setdefault(run.label, []).append(run)
     return groups
+
+
+def told_apart(runs: list[RunFolder]) -> list[RunFolder]:
+    """The runs of a figure with short names: without the variant and without the axes that have one value there.
+
+    A single label stays whole, and so do all where short ones would be equal.
+    """
+    one = len({(r.prefix, r.variant) for r in runs}) == 1
+    axes = {k for r in runs for k in r.axes if len({repr(r.axes.get(k)) for r in runs}) > 1}
+    short = {
+        r.label: r.prefix + label_of("" if one else r.variant, {k: v for k, v in r.axes.items() if k in axes})
+        for r in runs
+    }
+    if len(set(short.values())) < len(short) or len(short) == 1:
+        return runs
+    return [dataclasses.replace(r, short=short[r.label]) for r in runs]

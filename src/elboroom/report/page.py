@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from elboroom.config.run import to_dict
 from elboroom.errors import InputError
 from elboroom.report import families, figures, panels, tables
-from elboroom.report.folders import RunFolder, Source, by_label, read, together
+from elboroom.report.folders import RunFolder, Source, by_label, read, together, told_apart
 from elboroom.report.overview import Glance, overview
 from elboroom.report.tables import Entry
 
@@ -290,7 +290,8 @@ def _written(run: RunFolder) -> float | None:
 
 def _overview(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Picture | None:
     """Two to eight models side by side, the first seed of each; also written beside each study."""
-    shown = [g for runs in list(groups.values())[:LARGEST_OVERVIEW] if (g := _glance(runs[0])) is not None]
+    first = told_apart([runs[0] for runs in list(groups.values())[:LARGEST_OVERVIEW]])
+    shown = [g for run in first if (g := _glance(run)) is not None]
     if len(shown) < 2:
         return None
     caption = (
@@ -325,7 +326,7 @@ def _glance(run: RunFolder) -> Glance | None:
     parts = [f"rate {values['rate']:.3g} nats" if "rate" in values else "no rate"]
     parts += [f"accuracy {values['accuracy/z']:.1f} %"] if "accuracy/z" in values else []
     return Glance(
-        title=run.label,
+        title=run.title,
         caption=", ".join(parts),
         codes=codes.get("z"),
         labels=codes.get("labels"),
@@ -337,7 +338,8 @@ def _glance(run: RunFolder) -> Glance | None:
 
 def _curves(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Picture | None:
     """The training curves of all runs in one figure, also written beside each study."""
-    histories = {label: [history(r) for r in runs] for label, runs in groups.items()}
+    groups = by_label(told_apart([run for runs in groups.values() for run in runs]))
+    histories = {runs[0].title: [history(r) for r in runs] for runs in groups.values()}
     picture = _curve_picture({k: v for k, v in histories.items() if any(v)})
     for source in sources:
         if picture and source.is_study:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from elboroom.report import diagrams, figures
 from elboroom.report.figures import COLOURS, DPI, INK, OKABE_ITO, SOFT, TOL
-from elboroom.report.folders import RunFolder, by_label
+from elboroom.report.folders import RunFolder, by_label, told_apart
 from elboroom.report.overview import bare, tiled
 
 WIDEST = 1500
@@ -37,7 +37,7 @@ def figure(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
     """A figure of `elboroom.config.study.Figure`'s fields; None where no run has what it shows."""
     if entry["kind"] == "diagram":
         return diagrams.diagram(entry["pick"])
-    picked = chosen(runs, entry.get("where") or {})
+    picked = told_apart(chosen(runs, entry.get("where") or {}))
     if entry["kind"] == "curves":
         return _curves(entry, picked)
     first = [group[0] for group in by_label(picked).values()]
@@ -46,7 +46,7 @@ def figure(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
 
 def _curves(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
     """What was logged, and what was measured on the way."""
-    histories = {label: [_history(r) for r in group] for label, group in by_label(runs).items()}
+    histories = {group[0].title: [_history(r) for r in group] for group in by_label(runs).values()}
     histories = {label: rows for label, rows in histories.items() if any(rows)}
     panels = entry["panels"] or figures.PANELS
     return figures.curves(histories, panels, entry["columns"], entry.get("against") or "epochs") if histories else None
@@ -83,10 +83,6 @@ def _at_epochs(entry: dict[str, Any], runs: Sequence[RunFolder]) -> list[RunFold
     return [found for epoch in epochs for run in runs if (found := run.at(epoch)).evaluation is not None]
 
 
-def _title(run: RunFolder) -> str:
-    return run.label if run.epoch is None else f"{run.label}, epoch {run.epoch}"
-
-
 def _array(entry: dict[str, Any], run: RunFolder) -> np.ndarray | None:
     """What the figure shows of a run: ``file/name``, of its variant's own where one is named."""
     file, _, name = entry["picks"].get(run.variant, entry["pick"]).partition("/")
@@ -106,7 +102,7 @@ def codes(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
         labels = _labels(entry, run)
         plane = points if points.shape[1] == 2 else figures.pca(points)[0]
         _scatter(place, plane[:POINTS], None if labels is None else labels[:POINTS])
-        place.set_title(_title(run), fontsize=8, color=INK)
+        place.set_title(run.title, fontsize=8, color=INK)
     _classes(made, [_labels(entry, run) for run, _ in panels])
     return made
 
@@ -147,7 +143,7 @@ def histograms(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | Non
         reach = max(3.5, float(np.percentile(np.abs(z), 99.8)))
         for j, place in enumerate(row):
             _histogram(place, z[:, j], reach) if j < z.shape[1] else place.set_axis_off()
-        row[0].set_ylabel(_title(run).replace(" · ", "\n"), fontsize=7, color=INK)
+        row[0].set_ylabel(run.title.replace(" · ", "\n"), fontsize=7, color=INK)
     for j, place in enumerate(axes[0]):
         place.set_title(f"dim {j}", fontsize=7, color=INK)
     return made
@@ -172,7 +168,7 @@ def posterior(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None
     made, axes = _grid(2 * len(panels), 2, (3.0, 3.0))
     for (run, found), left, right in zip(panels, axes[::2], axes[1::2], strict=True):
         _scatter(left, found["z"][:POINTS, :2], None if "labels" not in found else found["labels"][:POINTS])
-        left.set_title(_title(run), fontsize=8, color=INK)
+        left.set_title(run.title, fontsize=8, color=INK)
         _density(right, found["mean"][0, :2], np.exp(found["log_var"][0, :2] / 2), found["z"][0, :2])
     _classes(made, [found.get("labels") for _, found in panels])
     return made
@@ -202,7 +198,7 @@ def tradeoff(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
         return None
     made, axes = _grid(len(panels), entry["columns"], (3.6, 3.0))
     for place, name in zip(axes, panels, strict=False):
-        shown = [(run.label, values[entry["across"]], values[name]) for run, values in points if name in values]
+        shown = [(run.title, values[entry["across"]], values[name]) for run, values in points if name in values]
         _named_points(place, sorted(shown, key=lambda p: p[1]))
         place.set_title(entry["panels"][name], fontsize=8.5, loc="left", color=INK)
         place.set_xlabel(entry["across"], fontsize=7.5, color=INK)
@@ -226,7 +222,7 @@ def _named_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> Non
 
 def images(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
     """A sheet of images for each run, pixel by pixel."""
-    panels = [(_title(run), _sheet(entry, found)) for run in runs if (found := _array(entry, run)) is not None]
+    panels = [(run.title, _sheet(entry, found)) for run in runs if (found := _array(entry, run)) is not None]
     return _sheets(panels, entry["columns"]) if panels else None
 
 
@@ -239,7 +235,7 @@ def reconstructions(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure 
             pairs = [
                 shown[name][:30].reshape(3, 10, *shown[name].shape[1:]) for name in ("originals", "reconstructions")
             ]
-            panels.append((_title(run), tiled(np.stack(pairs, axis=1).reshape(-1, *pairs[0].shape[2:]), 10)))
+            panels.append((run.title, tiled(np.stack(pairs, axis=1).reshape(-1, *pairs[0].shape[2:]), 10)))
     return _sheets(panels, entry["columns"]) if panels else None
 
 
