@@ -155,6 +155,45 @@ def test_the_posterior_of_one_image(runs):
     (point,) = right.lines
     np.testing.assert_allclose(np.ravel(point.get_data()), z)
     assert left.collections
+    (frame,) = left.patches
+    assert frame.get_bbox().extents == pytest.approx([*(loc - 4), *(loc + 4)])
+
+
+def test_a_narrow_posterior_is_drawn_narrow():
+    """σ of 0.2 by 0.05: the half-width at half height is four times its half-height, on axes of one scale."""
+    drawn = Figure()
+    axes, box = drawn.subplots(), panels.Box(np.full(2, -0.8), np.full(2, 0.8))
+    panels._density(axes, box, np.zeros(2), np.array([0.2, 0.05]))
+    high = np.asarray(axes.images[0].get_array()) > 0.5
+    wide, tall = high.any(axis=0).sum(), high.any(axis=1).sum()
+    assert wide / tall == pytest.approx(4, rel=0.1)
+    assert axes.get_aspect() == 1
+
+
+def test_panels_of_like_reach_share_their_axes_and_a_wild_one_has_its_own():
+    disc = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    first, second, wild = panels._boxes([disc, 1.7 * disc, 20 * disc])
+    assert first is second
+    assert first.side == pytest.approx(1.7 * np.ptp(disc, axis=0).max())
+    assert wild.side == pytest.approx(20 * np.ptp(disc, axis=0).max())
+
+
+def test_codes_of_two_dimensions_are_drawn_round_with_ticks_and_their_spread(tmp_path):
+    run = dataclasses.replace(read_run(write_run(tmp_path / "run", latent=2)), variant="vae")
+    drawn = panels.figure(entry(kind="codes"), [run])
+    axes, z = drawn.axes[0], run.tensors("codes-test")["z"]
+    assert axes.get_aspect() == 1
+    assert np.ptp(axes.get_xlim()) == pytest.approx(np.ptp(axes.get_ylim()))
+    assert len(axes.get_xticks()) > 2
+    assert [t.get_text() for t in axes.texts] == ["σ {:.2f}, {:.2f}".format(*z.std(axis=0))]
+
+
+def test_all_classes_stand_under_a_single_panel(tmp_path):
+    run = dataclasses.replace(read_run(write_run(tmp_path / "run", latent=2)), variant="vae")
+    drawn = panels.figure(entry(kind="codes"), [run])
+    figures.png(drawn)
+    box = drawn.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= drawn.get_figwidth() * figures.DPI
 
 
 @pytest.mark.parametrize("name", ["graphical-model", "reparameterization", "spread"])

@@ -220,10 +220,13 @@ def _legend(figure: Figure, variants: list[str]) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=legend_columns(figure, labels), **style)
 
 
-def legend_columns(figure: Figure, labels: Sequence[str]) -> int:
-    """As many columns of a legend as fit beside each other, filled evenly; at least one."""
+def legend_columns(figure: Figure, labels: Sequence[str], beside: float = 4.8) -> int:
+    """As many columns of a legend as fit beside each other, filled evenly; at least one.
+
+    ``beside``, in font sizes, is what a column holds beside its label: a line (2) and two gaps (0.8, 2).
+    """
     widest = max(_width(line) for label in labels for line in label.splitlines())
-    each = widest + 4.8 * LEGEND  # a line of 2 font sizes, 0.8 beside it, 2 between columns
+    each = widest + beside * LEGEND
     fit = max(1, int((72 * figure.get_figwidth() + LEGEND) // each))
     return math.ceil(len(labels) / math.ceil(len(labels) / fit))
 

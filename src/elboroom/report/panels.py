@@ -1,11 +1,15 @@
 """The figures that a study names: several of its runs side by side, as a paper shows them."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from elboroom.report import diagrams, figures
 from elboroom.report.figures import COLOURS, DPI, INK, OKABE_ITO, SOFT, TOL
@@ -93,18 +97,75 @@ def _array(entry: dict[str, Any], run: RunFolder) -> np.ndarray | None:
 
 
 def codes(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
-    """A scatter plot of codes in the plane for each run, coloured by class."""
+    """A scatter plot of codes in the plane for each run, coloured by class; alike reaches share their axes."""
     panels = [(run, points) for run in runs if (points := _array(entry, run)) is not None]
     if not panels:
         return None
-    made, axes = _grid(len(panels), entry["columns"], (2.6, 2.5))
-    for place, (run, points) in zip(axes, panels, strict=False):
+    made, axes = _grid(len(panels), entry["columns"], (2.6, 2.85))
+    planes = [_plane(points) for _, points in panels]
+    boxes = _boxes([plane for plane, _ in planes])
+    for place, (run, codes), (plane, told), box in zip(axes, panels, planes, boxes, strict=False):
         labels = _labels(entry, run)
-        plane = points if points.shape[1] == 2 else figures.pca(points)[0]
-        _scatter(place, plane[:POINTS], None if labels is None else labels[:POINTS])
-        place.set_title(run.title, fontsize=8, color=INK)
+        _scatter(place, plane[:POINTS], None if labels is None else labels[:POINTS], box)
+        _headed(place, run.title, told)
+        if codes.shape[1] == 2:  # principal components have their mean at 0
+            _origin(place)
     _classes(made, [_labels(entry, run) for run, _ in panels])
     return made
+
+
+def _plane(codes: np.ndarray) -> tuple[np.ndarray, str]:
+    """Codes in the plane, and what must be known to read them: their spread, or that they are components of more."""
+    if codes.shape[1] == 2:
+        return codes, _sigma(codes)
+    points, shares = figures.pca(codes)
+    return points, f"PCA of {codes.shape[1]} dimensions, {shares.sum():.0%} of variance"
+
+
+def _sigma(codes: np.ndarray) -> str:
+    """The standard deviation of each dimension."""
+    spread = codes[np.isfinite(codes).all(axis=1)].std(axis=0, dtype=np.float64)
+    return "σ " + ", ".join(f"{s:.2f}" if s > 0.1 else f"{s:.2g}" for s in spread)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of the plane, from ``low`` to ``high``, both [2]."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def side(self) -> float:
+        return float((self.high - self.low).max())
+
+    def __or__(self, other: "Box") -> "Box":
+        return Box(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
+    def limit(self, axes: Axes) -> None:
+        """Axes of equal scale that show the rectangle in the middle of a square."""
+        middle, half = (self.low + self.high) / 2, 0.53 * self.side
+        axes.set_xlim(middle[0] - half, middle[0] + half)
+        axes.set_ylim(middle[1] - half, middle[1] + half)
+        axes.set_aspect("equal")
+
+
+def _box(points: np.ndarray) -> Box:
+    """What holds the points and the origin, from which distances are read."""
+    seen = np.vstack([points[np.isfinite(points).all(axis=1)], np.zeros(2)])
+    return Box(seen.min(axis=0), seen.max(axis=0))
+
+
+def _boxes(planes: Sequence[np.ndarray]) -> list[Box]:
+    """One box for panels of like reach, the smallest at least half of the largest: their spreads can be compared, and a
+    panel of another order does not squash them."""
+    own = [_box(plane) for plane in planes]
+    shared: dict[int, Box] = {}
+    group: list[int] = []
+    for i in sorted(range(len(own)), key=lambda i: own[i].side):
+        group = [*group, i] if group and own[i].side <= 2 * own[group[0]].side else [i]
+        shared |= dict.fromkeys(group, functools.reduce(Box.__or__, [own[j] for j in group]))
+    return [shared[i] for i in range(len(own))]
 
 
 def _labels(entry: dict[str, Any], run: RunFolder) -> np.ndarray | None:
@@ -112,13 +173,42 @@ def _labels(entry: dict[str, Any], run: RunFolder) -> np.ndarray | None:
     return run.tensors(file).get("labels")
 
 
-def _scatter(axes: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
-    bare(axes)
+def _scatter(axes: Axes, points: np.ndarray, labels: np.ndarray | None, box: Box) -> None:
+    _framed(axes)
     colours = COLOURS[0] if labels is None else [TOL[int(v) % len(TOL)] for v in labels]
     order = np.random.default_rng(0).permutation(len(points))  # else the last class lies on top of all
     shade = colours if labels is None else [colours[i] for i in order]
     size = float(np.clip(9000 / max(len(points), 1), 1.4, 12))
     axes.scatter(*points[order].T, s=size, linewidths=0, alpha=0.6, c=shade)
+    box.limit(axes)
+
+
+def _origin(axes: Axes) -> None:
+    for line in (axes.axhline, axes.axvline):
+        line(0, color="#dddddd", linewidth=0.7, zorder=0)
+
+
+def _framed(axes: Axes) -> None:
+    """A pale frame and few ticks."""
+    bare(axes)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=5))
+    axes.tick_params(labelsize=6, color="#dddddd", labelcolor=SOFT, length=2, pad=1.5)
+
+
+def _headed(axes: Axes, title: str, told: str) -> None:
+    """A title, and under it in small letters what helps to read the panel."""
+    axes.set_title(title, fontsize=8, color=INK, pad=13)
+    axes.annotate(
+        told,
+        (0.5, 1),
+        xytext=(0, 3),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="center",
+        fontsize=6.5,
+        color=SOFT,
+    )
 
 
 def _classes(made: Figure, labels: Sequence[np.ndarray | None]) -> None:
@@ -127,8 +217,11 @@ def _classes(made: Figure, labels: Sequence[np.ndarray | None]) -> None:
     if not known or len(known) > len(TOL):
         return
     dots = [figures.Line2D([], [], color=TOL[v % len(TOL)], marker="o", linestyle="") for v in known]
-    style = {"frameon": False, "fontsize": 8, "handletextpad": 0.1, "columnspacing": 1.0}
-    made.legend(dots, [str(v) for v in known], loc="outside lower center", ncols=len(known), **style)
+    names = [str(v) for v in known]
+    style = {"frameon": False, "fontsize": figures.LEGEND, "handletextpad": 0.1, "columnspacing": 1.0}
+    columns = figures.legend_columns(made, names, beside=3.1)
+    made.set_figheight(made.get_figheight() + 0.17 * (-(-len(names) // columns) - 1))  # panels keep their size
+    made.legend(dots, names, loc="outside lower center", ncols=columns, **style)
 
 
 def histograms(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
@@ -160,30 +253,34 @@ def _histogram(axes: Axes, values: np.ndarray, reach: float) -> None:
 
 
 def posterior(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
-    """For each run the codes of all images, then the posterior density of the first image (the first two dimensions)
-    with the code that was drawn from it."""
+    """For each run the codes of all images, and a frame in which, to the right, is the posterior density of the first
+    image (the first two dimensions) with the code that was drawn from it."""
     panels = [(run, c) for run in runs if (c := run.tensors("codes-test")) and "log_var" in c and "z" in c]
     if not panels:
         return None
-    made, axes = _grid(2 * len(panels), 2, (3.0, 3.0))
+    made, axes = _grid(2 * len(panels), 2, (3.0, 3.25))
     for (run, found), left, right in zip(panels, axes[::2], axes[1::2], strict=True):
-        _scatter(left, found["z"][:POINTS, :2], None if "labels" not in found else found["labels"][:POINTS])
-        left.set_title(run.title, fontsize=8, color=INK)
-        _density(right, found["mean"][0, :2], np.exp(found["log_var"][0, :2] / 2), found["z"][0, :2])
+        z, loc, scale = found["z"][:, :2], found["mean"][0, :2], np.exp(found["log_var"][0, :2] / 2)
+        near = Box(loc - 4 * scale.max(), loc + 4 * scale.max())
+        labels = None if "labels" not in found else found["labels"][:POINTS]
+        _scatter(left, z[:POINTS], labels, _box(z) | near)
+        _origin(left)
+        left.add_patch(Rectangle(near.low, near.side, near.side, fill=False, edgecolor=INK, linewidth=0.9))
+        _headed(left, run.title, _sigma(z))
+        _density(right, near, loc, scale)
+        right.plot(*z[0], "o", color="black", markersize=4)
+        _headed(right, "q(z|x) of one image", f"σ {scale[0]:.2g}, {scale[1]:.2g}")
     _classes(made, [found.get("labels") for _, found in panels])
     return made
 
 
-def _density(axes: Axes, loc: np.ndarray, scale: np.ndarray, z: np.ndarray) -> None:
-    """A Gaussian on a raster of four deviations around its mean, and a point in black."""
-    bare(axes)
-    ticks = np.linspace(-4, 4, 61)
-    logs = -(ticks[:, None] ** 2 + ticks[None] ** 2) / 2
-    reach = 4 * scale
-    extent = (loc[0] - reach[0], loc[0] + reach[0], loc[1] - reach[1], loc[1] + reach[1])
-    axes.imshow(np.exp(logs), origin="lower", extent=extent, aspect="auto", cmap="Blues")
-    axes.plot(*z, "o", color="black", markersize=4)
-    axes.set_title(f"q(z|x) of one image, σ = {scale[0]:.2g}, {scale[1]:.2g}", fontsize=8, color=INK)
+def _density(axes: Axes, box: Box, loc: np.ndarray, scale: np.ndarray) -> None:
+    """A Gaussian on a raster of a square, of equal scale in both directions."""
+    _framed(axes)
+    x, y = (np.linspace(a, b, 241) for a, b in zip(box.low, box.high, strict=True))
+    logs = -(((x[None] - loc[0]) / scale[0]) ** 2 + ((y[:, None] - loc[1]) / scale[1]) ** 2) / 2
+    extent = (box.low[0], box.high[0], box.low[1], box.high[1])
+    axes.imshow(np.exp(logs), origin="lower", extent=extent, aspect="equal", cmap="Blues")
 
 
 # scores --------------------------------------------------------------------------------------------------------------
