@@ -137,11 +137,40 @@ def test_curves_against_samples_have_a_logarithmic_axis(runs):
     assert max(line.get_xdata().max() for line in axes.lines) == batch * last
 
 
-def test_a_tradeoff_names_its_runs(runs):
-    fields = {"across": "rate", "panels": {"elbo": "ELBO", "nothing": "not measured"}, "columns": 2}
-    drawn = panels.figure(entry(kind="tradeoff", where={"data.name": "mnist"}, **fields), runs)
-    assert len(drawn.axes) == 1
-    assert [t.get_text() for t in drawn.axes[0].texts] == ["vae", "mu"]
+POINTS = {"wide": (90, -20, 71), "narrow": (2, -30, 60), "one": (1e-8, -50, None), "two": (-1e-8, -50, None)}
+
+
+@pytest.fixture(scope="module")
+def weighed(tmp_path_factory):
+    """Four runs of falling rate, the last two without a rate worth the name and without a probe."""
+    found = []
+    for name, (rate, elbo, knn) in POINTS.items():
+        scores = [score("rate", rate), score("elbo", elbo)] + ([] if knn is None else [score("probe/knn", knn)])
+        folder = write_run(tmp_path_factory.mktemp("weighed") / name, config(), scores=scores)
+        found.append(dataclasses.replace(read_run(folder), variant=name))
+    return found
+
+
+def test_a_tradeoff_names_its_runs_and_those_that_lack_a_score(weighed):
+    shown = {"elbo": "ELBO", "probe/knn": "probe", "nothing": "not measured"}
+    drawn = panels.figure(entry(kind="tradeoff", panels=shown), weighed)
+    names = [[t.get_text() for t in axes.texts] for axes in drawn.axes]
+    assert names == [["one, two", "narrow", "wide"], ["narrow", "wide", "not measured: one, two"]]
+
+
+def test_the_panels_of_a_tradeoff_share_an_axis_that_is_linear_around_no_rate(weighed):
+    drawn = panels.figure(entry(kind="tradeoff", panels={"elbo": "ELBO", "probe/knn": "probe"}), weighed)
+    figures.png(drawn)
+    first, second = drawn.axes
+    assert first.get_xlim() == second.get_xlim()
+    assert {axes.get_xscale() for axes in drawn.axes} == {"symlog"}
+    assert [t.get_text() for t in first.get_xticklabels()] == ["0", "0.1", "1", "10", "100"]
+
+
+def test_a_run_that_was_never_started_is_not_told_in_every_panel(weighed, tmp_path):
+    pending = RunFolder(path=tmp_path, variant="late", status="pending")
+    drawn = panels.figure(entry(kind="tradeoff", panels={"elbo": "ELBO"}), [*weighed, pending])
+    assert "late" not in " ".join(t.get_text() for t in drawn.axes[0].texts)
 
 
 def test_the_posterior_of_one_image(runs):

@@ -1,6 +1,7 @@
 """The figures that a study names: several of its runs side by side, as a paper shows them."""
 
 import functools
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from elboroom.report import diagrams, figures
 from elboroom.report.figures import COLOURS, DPI, INK, OKABE_ITO, SOFT, TOL
@@ -19,6 +20,10 @@ from elboroom.report.overview import bare, tiled
 WIDEST = 1500
 """Device pixels that a figure of images fills at most, where one pixel per pixel allows it."""
 POINTS = 10_000
+LINEAR = 0.1
+"""Nats up to which an axis of rates is linear: what is less is as good as none."""
+NEAR = 0.02
+"""Share of a panel's sides within which points have one name."""
 CONSTANT_LEFT_OUT = ("squared-error", "grey-bce")
 """Likelihoods whose distortion and rate do not add up to a bound on log p(x)."""
 
@@ -287,31 +292,71 @@ def _density(axes: Axes, box: Box, loc: np.ndarray, scale: np.ndarray) -> None:
 
 
 def tradeoff(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
-    """A panel for each score, against one score: a named point for each run."""
-    points = [(run, run.tested) for run in runs]
-    points = [(run, values) for run, values in points if entry["across"] in values]
-    panels = [n for n in entry["panels"] if any(n in values for _, values in points)]
+    """A panel for each score, against one score on one axis: a named point for each run; runs without are told."""
+    across, points = entry["across"], [(r.title, r.tested) for r in runs if r.status not in ("missing", "pending")]
+    panels = [n for n in entry["panels"] if any(n in values and across in values for _, values in points)]
     if not panels:
         return None
     made, axes = _grid(len(panels), entry["columns"], (3.6, 3.0))
+    reach = np.array([values[across] for _, values in points if across in values])
     for place, name in zip(axes, panels, strict=False):
-        shown = [(run.title, values[entry["across"]], values[name]) for run, values in points if name in values]
-        _named_points(place, sorted(shown, key=lambda p: p[1]))
+        shown = [(title, v[across], v[name]) for title, v in points if across in v and name in v]
+        absent = [title for title, v in points if across not in v or name not in v]
+        _across(place, reach)
+        _named_points(place, shown)
         place.set_title(entry["panels"][name], fontsize=8.5, loc="left", color=INK)
-        place.set_xlabel(entry["across"], fontsize=7.5, color=INK)
+        place.set_xlabel(across, fontsize=7.5, color=INK)
+        if absent:
+            _below(place, f"not measured: {', '.join(absent)}")
     return made
 
 
-def _named_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+def _across(axes: Axes, values: np.ndarray) -> None:
+    """The same horizontal axis for every panel: of rates from none to many logarithmic, and linear around 0."""
     figures.plain(axes)
+    low, high = values.min(), values.max()
+    if low > -LINEAR and high > 50 * low:
+        axes.set_xscale("symlog", linthresh=LINEAR, linscale=0.5)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlim(-LINEAR / 2 if low < LINEAR else low / 1.6, high * 1.6)
+    else:
+        margin = 0.06 * (high - low or 1)
+        axes.set_xlim(low - margin, high + margin)
+
+
+def _named_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    """Points joined from left to right, those in one place under one name."""
     x, y = (np.array([p[i] for p in points]) for i in (1, 2))
-    axes.plot(x, y, color="#cccccc", linewidth=0.8, zorder=1)
+    order = np.argsort(x, kind="stable")
+    axes.plot(x[order], y[order], color="#cccccc", linewidth=0.8, zorder=1)
     axes.scatter(x, y, s=16, color=COLOURS[0], zorder=2)
-    if (x > 0).all() and x.max() > 50 * x.min():
-        axes.set_xscale("log")
-    for i, (name, a, b) in enumerate(points):
-        up = 5 if i % 2 == 0 else -9
-        axes.annotate(name, (a, b), xytext=(3, up), textcoords="offset points", fontsize=6, color=SOFT)
+    axes.margins(y=0.1)
+    places = axes.transAxes.inverted().transform(axes.transData.transform(np.stack([x, y], axis=1)))
+    groups: dict[int, list[int]] = {}
+    for i in order.tolist():
+        first = next((j for j in groups if np.abs(places[i] - places[j]).max() < NEAR), i)
+        groups.setdefault(first, []).append(i)
+    style = {"textcoords": "offset points", "fontsize": 6, "color": SOFT}
+    for k, (i, alike) in enumerate(groups.items()):
+        left = places[i, 0] > 0.8  # a name to the right would leave the panel
+        offset = (-3 if left else 3, 5 if k % 2 == 0 else -9)
+        name = ", ".join(points[j][0] for j in sorted(alike))
+        axes.annotate(name, (x[i], y[i]), xytext=offset, ha="right" if left else "left", **style)
+
+
+def _below(axes: Axes, text: str) -> None:
+    """A small line under a panel's axis, in as many lines as it takes."""
+    lines = textwrap.fill(text, 62)
+    axes.annotate(
+        lines,
+        (0, 0),
+        xytext=(0, -30),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=6,
+        color=SOFT,
+        va="top",
+    )
 
 
 # images --------------------------------------------------------------------------------------------------------------
