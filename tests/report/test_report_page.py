@@ -111,6 +111,16 @@ def test_names_are_escaped(quick, tmp_path):
     assert "failed: &lt;b&gt;no" in html
 
 
+def test_the_page_says_how_long_its_runs_and_figures_were_trained(quick, tmp_path):
+    figure = {"name": "figure-1", "kind": "codes", "caption": "Codes.", "columns": 2, "picks": {}}
+    figure |= {"pick": "codes-test/z"}
+    write_run(tmp_path / "study/vae/seed-0")
+    write_study(tmp_path / "study", [("vae", {"seed": 0}, "done")], config={"figures": [figure]})
+    seen = text(report([tmp_path / "study"]).read_text())
+    assert "figure-1: Codes. After 10 epochs, 12,970 training examples seen." in seen
+    assert "elbo, β = 1; after 10 epochs, 12,970 training examples seen" in seen
+
+
 def test_a_searched_learning_rate_is_told_with_the_losses_of_all(quick, tmp_path):
     folder = write_run(tmp_path / "run")
     assert "learning rate" not in text(report([folder]).read_text())

@@ -129,6 +129,24 @@ def test_a_figure_shows_runs_at_kept_epochs(runs, tmp_path):
     assert [t.get_text() for t in drawn.texts] == ["vae · mnist, epoch 10"]
 
 
+def test_captions_say_how_long_what_is_shown_was_trained(runs, tmp_path):
+    """1,297 examples an epoch as metrics.jsonl has them; one run has 10 epochs, another was stopped after 6."""
+    early = {"status": "stopped", "epoch": 6, "step": 78}
+    stopped = write_run(tmp_path / "run", config(), state=early, evaluated=False)
+    both = [runs[0], dataclasses.replace(read_run(stopped), variant="short")]
+    assert panels.trained(entry(kind="codes"), runs) == "After 10 epochs, 12,970 training examples seen."
+    assert panels.trained(entry(kind="codes"), both) == "After 10 epochs, 12,970 training examples seen."
+    told = "After 6 to 10 epochs, 7,782 to 12,970 training examples seen."
+    assert panels.trained(entry(kind="curves"), both) == told
+    assert panels.trained(entry(kind="codes", epochs=[10]), runs) == "An epoch is 1,297 training examples."
+    assert panels.trained(entry(kind="diagram", pick="spread"), runs) == ""
+    assert panels.trained(entry(kind="codes", where={"variant": "none"}), runs) == ""
+
+
+def test_weights_that_were_evaluated_early_are_not_said_to_have_seen_all(runs):
+    assert runs[0].trained(step=40) == (3, 3 * 1297)
+
+
 def test_curves_against_samples_have_a_logarithmic_axis(runs):
     drawn = panels.figure(entry(kind="curves", against="samples", panels={"loss": "loss"}), runs)
     axes = drawn.axes[0]

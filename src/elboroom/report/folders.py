@@ -94,6 +94,18 @@ class RunFolder:
         return max(steps, key=lambda p: int(p.name.removeprefix("step-")), default=None)
 
     @property
+    def evaluated_step(self) -> int | None:
+        """The step of the evaluated checkpoint; None where there is none, as in kept results."""
+        return int(self.evaluation.name.removeprefix("step-")) if self.evaluation else None
+
+    def trained(self, step: int | None = None) -> tuple[int, int] | None:
+        """Epochs and training examples till a step (by default till the last), as metrics.jsonl counts them; None
+        where it has none."""
+        rows = [row for row in self.metrics if row.get("split") == "train" and "examples" in row]
+        rows = [row for row in rows if step is None or row.get("step", 0) <= step]
+        return (rows[-1].get("epoch", 0), sum(row["examples"] for row in rows)) if rows else None
+
+    @property
     def steps_per_epoch(self) -> int | None:
         """As the state tells it; None where it does not."""
         step, epoch = self.state.get("step"), self.state.get("epoch")
@@ -388,3 +400,23 @@ def told_apart(runs: list[RunFolder]) -> list[RunFolder]:
     if len(set(short.values())) < len(short) or len(short) == 1:
         return runs
     return [dataclasses.replace(r, short=short[r.label]) for r in runs]
+
+
+def length(counts: list[tuple[int, int]]) -> str:
+    """Epochs and training examples in words: one value each, or from the least to the most; empty for no runs."""
+    if not counts:
+        return ""
+    epochs, examples = ([c[i] for c in counts] for i in (0, 1))
+    unit = "epoch" if max(epochs) == 1 else "epochs"
+    return f"{_between(epochs)} {unit}, {_between(examples)} training examples seen"
+
+
+def an_epoch(counts: list[tuple[int, int]]) -> str:
+    """How many training examples an epoch has, in words; empty for no runs."""
+    each = [examples // epochs for epochs, examples in counts if epochs]
+    return f"an epoch is {_between(each)} training examples" if each else ""
+
+
+def _between(values: list[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from elboroom.report import diagrams, figures
 from elboroom.report.figures import COLOURS, DPI, INK, OKABE_ITO, SOFT, TOL
-from elboroom.report.folders import RunFolder, by_label, told_apart
+from elboroom.report.folders import RunFolder, an_epoch, by_label, length, told_apart
 from elboroom.report.overview import bare, tiled
 
 WIDEST = 1500
@@ -423,6 +423,23 @@ KINDS: dict[str, Callable[[dict[str, Any], Sequence[RunFolder]], Figure | None]]
     "reconstructions": reconstructions,
     "tradeoff": tradeoff,
 }
+
+
+def trained(entry: dict[str, Any], runs: Sequence[RunFolder]) -> str:
+    """A sentence on how long what a figure shows was trained; where its panels name their epochs, on what one is."""
+    if entry["kind"] == "diagram":
+        return ""
+    picked = chosen(runs, entry.get("where") or {})
+    if entry["kind"] == "curves":
+        counts = [run.trained() for run in picked]
+    else:
+        first = [group[0] for group in by_label(picked).values()]
+        counts = [run.trained(run.evaluated_step) for run in _at_epochs(entry, first) if run.scores]
+    known = [c for c in counts if c is not None]
+    told = an_epoch(known) if entry.get("epochs") else length(known)
+    if not told:
+        return ""
+    return f"{told[0].upper()}{told[1:]}." if entry.get("epochs") else f"After {told}."
 
 
 def drawn(entries: Sequence[dict[str, Any]], runs: Sequence[RunFolder]) -> Iterator[tuple[dict[str, Any], Figure]]:
