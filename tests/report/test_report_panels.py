@@ -185,6 +185,16 @@ def test_the_panels_of_a_tradeoff_share_an_axis_that_is_linear_around_no_rate(we
     assert [t.get_text() for t in first.get_xticklabels()] == ["0", "0.1", "1", "10", "100"]
 
 
+def test_names_of_neighbours_do_not_lie_on_each_other():
+    """Six dots in a row, nearer to each other than their names are long."""
+    dots = np.array([[60.0 + 12 * i, 80.0] for i in range(6)])
+    spots = panels._spots(dots, list(dots), ["beta-5-w16"] * 6)
+    left = [x + right if right > 0 else x + right - 33 for (x, _), (right, _) in zip(dots, spots, strict=True)]
+    boxes = [(a, up) for a, (_, up) in zip(left, spots, strict=True)]
+    met = [abs(a - b) < 33 and abs(u - v) < 6 for i, (a, u) in enumerate(boxes) for b, v in boxes[:i]]
+    assert not any(met)
+
+
 def test_a_run_that_was_never_started_is_not_told_in_every_panel(weighed, tmp_path):
     pending = RunFolder(path=tmp_path, variant="late", status="pending")
     drawn = panels.figure(entry(kind="tradeoff", panels={"elbo": "ELBO"}), [*weighed, pending])

@@ -1,6 +1,7 @@
 """The figures that a study names: several of its runs side by side, as a paper shows them."""
 
 import functools
+import itertools
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ WIDEST = 1500
 POINTS = 10_000
 LINEAR = 0.1
 """Nats up to which an axis of rates is linear: what is less is as good as none."""
+PANEL = np.array([225.0, 160.0])
+"""Points of the inside of a trade-off's panel, nearly: where names are laid out."""
 NEAR = 0.02
 """Share of a panel's sides within which points have one name."""
 CONSTANT_LEFT_OUT = ("squared-error", "grey-bce")
@@ -331,17 +334,40 @@ def _named_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> Non
     axes.plot(x[order], y[order], color="#cccccc", linewidth=0.8, zorder=1)
     axes.scatter(x, y, s=16, color=COLOURS[0], zorder=2)
     axes.margins(y=0.1)
+    axes.autoscale_view(scalex=False)  # now: places below depend on it
     places = axes.transAxes.inverted().transform(axes.transData.transform(np.stack([x, y], axis=1)))
     groups: dict[int, list[int]] = {}
     for i in order.tolist():
         first = next((j for j in groups if np.abs(places[i] - places[j]).max() < NEAR), i)
         groups.setdefault(first, []).append(i)
-    style = {"textcoords": "offset points", "fontsize": 6, "color": SOFT}
-    for k, (i, alike) in enumerate(groups.items()):
-        left = places[i, 0] > 0.8  # a name to the right would leave the panel
-        offset = (-3 if left else 3, 5 if k % 2 == 0 else -9)
-        name = ", ".join(points[j][0] for j in sorted(alike))
-        axes.annotate(name, (x[i], y[i]), xytext=offset, ha="right" if left else "left", **style)
+    names = [", ".join(points[j][0] for j in sorted(alike)) for alike in groups.values()]
+    spots = _spots(places * PANEL, [places[i] * PANEL for i in groups], names)
+    for i, name, (right, up) in zip(groups, names, spots, strict=True):
+        side = "left" if right > 0 else "right"
+        style = {"textcoords": "offset points", "fontsize": 6, "color": SOFT, "ha": side}
+        axes.annotate(name, (x[i], y[i]), xytext=(right, up), **style)
+
+
+def _spots(dots: np.ndarray, named: Sequence[np.ndarray], names: Sequence[str]) -> list[tuple[int, int]]:
+    """Where each name stands beside its dot (points): of twelve places the first where it meets the least."""
+    taken = [(x - 2, x + 2, y - 2, y + 2) for x, y in dots]
+    found = []
+    for (x, y), name in zip(named, names, strict=True):
+        boxes = {}
+        for right, up in itertools.product((3, -3), (5, -9, 13, -17, 21, -25)):
+            start = x + right if right > 0 else x + right - 3.3 * len(name)
+            boxes[right, up] = (start, start + 3.3 * len(name), y + up, y + up + 6)
+        spot = min(boxes, key=lambda at: _met(boxes[at], taken))
+        taken.append(boxes[spot])
+        found.append(spot)
+    return found
+
+
+def _met(box: tuple[float, ...], taken: Sequence[tuple[float, ...]]) -> int:
+    """How many boxes (left, right, bottom, top) a name meets; to leave the panel is worse than any."""
+    outside = box[0] < 0 or box[1] > PANEL[0] or box[2] < 0 or box[3] > PANEL[1] + 6
+    met = sum(box[0] < b[1] and b[0] < box[1] and box[2] < b[3] and b[2] < box[3] for b in taken)
+    return met + len(taken) * outside
 
 
 def _below(axes: Axes, text: str) -> None:
