@@ -356,7 +356,7 @@ def _spots(dots: np.ndarray, named: Sequence[np.ndarray], names: Sequence[str]) 
         boxes = {}
         for right, up in itertools.product((3, -3), (5, -9, 13, -17, 21, -25)):
             start = x + right if right > 0 else x + right - 3.3 * len(name)
-            boxes[right, up] = (start, start + 3.3 * len(name), y + up, y + up + 6)
+            boxes[right, up] = (start, start + 3.3 * len(name), y + up - 1, y + up + 7)
         spot = min(boxes, key=lambda at: _met(boxes[at], taken))
         taken.append(boxes[spot])
         found.append(spot)
