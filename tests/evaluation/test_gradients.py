@@ -1,31 +1,38 @@
 """The two estimates of the encoder's gradient, against their variances in closed form."""
 
+import math
+
 import pytest
 import torch
+from oracles.configurations import small_run
+from oracles.small_data import data_of, run_of
 from torch import nn
 
+from elboroom import build
 from elboroom.distributions import DiagonalNormal
-from elboroom.evaluation.gradients import moments
+from elboroom.evaluation.gradients import gradient_variance, moments, resolves
+from elboroom.evaluation.subject import Subject
 
 
 class Shifted(nn.Module):
-    """q(z|x) = N(w, 1) for every x."""
+    """q(z|x) = N(w, exp(log_var)) for every x."""
 
-    def __init__(self, w: float) -> None:
+    def __init__(self, w: float, log_var: float) -> None:
         super().__init__()
         self.w = nn.Parameter(torch.tensor([[w]], dtype=torch.float64))
+        self.log_var = log_var
 
     def forward(self, x):
         loc = self.w.expand(len(x), 1)
-        return DiagonalNormal(loc, torch.zeros_like(loc))
+        return DiagonalNormal(loc, torch.full_like(loc, self.log_var))
 
 
 class Shift(nn.Module):
-    """The posterior N(w, 1), and log p(x|z) = -z²/2."""
+    """The posterior N(w, exp(log_var)), and log p(x|z) = -z²/2."""
 
-    def __init__(self, w: float) -> None:
+    def __init__(self, w: float, log_var: float = 0.0) -> None:
         super().__init__()
-        self.encoder = Shifted(w)
+        self.encoder = Shifted(w, log_var)
 
     def decoder(self, z):
         return Parabola(z)
@@ -59,3 +66,37 @@ def test_means_and_variances_in_closed_form(w):
 def test_a_batch_divides_the_variance():
     one, ten = (moments(Shift(1.0), torch.zeros(n, 1, dtype=torch.float64), 800)["reparameterized"] for n in (1, 10))
     assert (one.variance / ten.variance).item() == pytest.approx(10, rel=0.25)
+
+
+@pytest.mark.parametrize(("log_var", "told_apart"), [(0.0, True), (-40.0, True), (-70.0, False), (-340.0, False)])
+def test_a_posterior_narrower_than_rounding_is_seen(log_var, told_apart):
+    """float64 keeps 2e-16 of a mean of 1.5; σ is 2e-9 at -40 and 6e-16 at -70."""
+    assert resolves(Shift(1.5, log_var), torch.zeros(3, 1, dtype=torch.float64)) == told_apart
+
+
+class Narrow(nn.Module):
+    """An encoder whose log-variances are shifted."""
+
+    def __init__(self, encoder: nn.Module, shift: float) -> None:
+        super().__init__()
+        self.inner, self.noise, self.shift = encoder, encoder.noise, shift
+
+    def forward(self, x):
+        q = self.inner(x)
+        return DiagonalNormal(q.loc, q.log_var + self.shift)
+
+
+@pytest.mark.parametrize("shift", [0.0, -300.0])
+def test_a_point_like_posterior_leaves_the_score_function_out_with_a_reason(tmp_path, shift):
+    """Precisions of exp(300) overflow float32; β = 0 learns such."""
+    config = small_run()
+    model = build.model(config, (1, 8, 8), "binary").eval()
+    model.encoder = Narrow(model.encoder, shift)
+    run = run_of(config, model, (1, 8, 8))
+    x = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(1)).round()
+    run.__dict__.update(folder=tmp_path, data=data_of(x))
+    found = gradient_variance(Subject(run, keep=False), images=4, draws=3)
+    names = [s.name.partition("/")[2] for s in found.scores]
+    assert names == (["reparameterized"] if shift else ["reparameterized", "score-function", "ratio", "agreement"])
+    assert all(math.isfinite(s.value) for s in found.scores)
+    assert ("gradient-variance" in found.notes) == bool(shift)

@@ -85,6 +85,20 @@ def test_curves_have_a_panel_a_quantity_and_mark_nan():
     assert figures.png(figure)
 
 
+@pytest.mark.parametrize("name", ["aevb", "random-wake-sleep · latent 200", "encoder.activation relu · " * 3 + "one"])
+@pytest.mark.parametrize("columns", [1, 3])
+def test_no_legend_runs_off_its_image(name, columns):
+    history = metrics(0, point=False, epochs=4, noise=0.4)
+    names = [f"{name} {i}" for i in range(7)]
+    figure = figures.curves({n: [history] for n in names}, columns=columns)
+    figures.png(figure)
+    (legend,) = figure.legends
+    assert [t.get_text().replace("\n", " ") for t in legend.get_texts()][:7] == names
+    box, (wide, high) = legend.get_window_extent(), figure.get_size_inches() * figures.DPI
+    assert 0 <= box.x0 < box.x1 <= wide
+    assert 0 <= box.y0 < box.y1 <= high
+
+
 def test_a_quantity_that_never_moves_draws_without_a_warning():
     still = [{"split": "test", "step": 10 * e, "epoch": e, "active-units": 20} for e in range(1, 12)]
     assert figures.png(figures.curves({"vae": [still]}))

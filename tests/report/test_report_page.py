@@ -111,6 +111,25 @@ def test_names_are_escaped(quick, tmp_path):
     assert "failed: &lt;b&gt;no" in html
 
 
+def test_the_page_says_how_long_its_runs_and_figures_were_trained(quick, tmp_path):
+    figure = {"name": "figure-1", "kind": "codes", "caption": "Codes.", "columns": 2, "picks": {}}
+    figure |= {"pick": "codes-test/z"}
+    write_run(tmp_path / "study/vae/seed-0")
+    write_study(tmp_path / "study", [("vae", {"seed": 0}, "done")], config={"figures": [figure]})
+    seen = text(report([tmp_path / "study"]).read_text())
+    assert "figure-1: Codes. After 10 epochs, 12,970 training examples seen." in seen
+    assert "elbo, β = 1; after 10 epochs, 12,970 training examples seen" in seen
+
+
+def test_a_searched_learning_rate_is_told_with_the_losses_of_all(quick, tmp_path):
+    folder = write_run(tmp_path / "run")
+    assert "learning rate" not in text(report([folder]).read_text())
+    losses = {"0.01": 191.6745, "0.02": 189.528, "0.1": None}
+    (folder / "lr-search.json").write_text(json.dumps({"format": 1, "losses": losses, "chosen": 0.02}))
+    told = "learning rate 0.02, of the lowest loss among those tried (0.01: 191.67, 0.02: 189.53, 0.1: diverged)"
+    assert told in text(report([folder]).read_text())
+
+
 def test_nan_is_shown(quick, tmp_path):
     run = write_run(tmp_path / "vae", scores=[score("elbo", float("nan"), stderr=float("nan"))], images=False)
     assert "NaN" in text(report([run]).read_text())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from synthetic_runs import config, save, score, write_run
 from elboroom.config.run import to_dict
 from elboroom.config.study import Figure as Entry
 from elboroom.report import figures, panels
-from elboroom.report.folders import by_name, read_run
+from elboroom.report.folders import RunFolder, by_name, read_run, told_apart
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,28 @@ def test_runs_are_chosen_by_variant_and_axes_in_the_order_of_the_list(runs):
     assert panels.chosen(runs, {"data.name": "digits"}) == []
 
 
+def run_at(**axes):
+    return RunFolder(path=Path("run"), variant=axes.pop("variant", "vae"), axes=axes)
+
+
+def titles(*runs):
+    return [run.title for run in told_apart(list(runs))]
+
+
+def test_an_axis_is_named_by_its_last_word_and_by_more_where_two_end_alike():
+    assert run_at(**{"model.posterior.latent": 3, "data.name": "mnist", "seed": 0}).label == "vae · latent 3 · mnist"
+    both = run_at(**{"model.encoder.activation": "relu", "model.decoder.activation": "tanh"})
+    assert both.label == "vae · encoder.activation relu · decoder.activation tanh"
+
+
+def test_a_figure_names_what_tells_its_runs_apart():
+    three, five = ({"model.posterior.latent": n, "data.name": "mnist"} for n in (3, 5))
+    assert titles(run_at(**three), run_at(**five)) == ["latent 3", "latent 5"]
+    assert titles(run_at(**three), run_at(**three, variant="mu")) == ["vae", "mu"]
+    assert titles(run_at(**three), run_at(**five, variant="mu")) == ["vae · latent 3", "mu · latent 5"]
+    assert titles(run_at(**three, seed=0), run_at(**three, seed=1)) == ["vae · latent 3 · mnist"] * 2
+
+
 def pixels(figure: Figure) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(figures.png(figure))).convert("L"))
 
@@ -59,13 +82,13 @@ def test_images_stand_pixel_by_pixel_under_their_titles(runs):
     dark, light = seen[:, : half - 20], seen[:, half + 20 :]
     assert (dark[30:] == 0).mean() > 0.6
     assert (light[30:] == 255).all()
-    assert [t.get_text() for t in drawn.texts] == ["vae · mnist", "mu · mnist"]
+    assert [t.get_text() for t in drawn.texts] == ["vae", "mu"]
 
 
 def test_a_variant_may_show_its_own_array(runs):
     fields = {"pick": "more-pictures/samples-1", "picks": {"mu": "more-pictures/samples-9"}}
     drawn = panels.figure(entry(kind="images", where={"data.name": "mnist"}, **fields), runs)
-    assert [t.get_text() for t in drawn.texts] == ["vae · mnist"]  # the other has no such array
+    assert [t.get_text() for t in drawn.texts] == ["vae"]  # the other has no such array
 
 
 def test_a_traversal_keeps_its_rows(runs):
@@ -106,6 +129,24 @@ def test_a_figure_shows_runs_at_kept_epochs(runs, tmp_path):
     assert [t.get_text() for t in drawn.texts] == ["vae · mnist, epoch 10"]
 
 
+def test_captions_say_how_long_what_is_shown_was_trained(runs, tmp_path):
+    """1,297 examples an epoch as metrics.jsonl has them; one run has 10 epochs, another was stopped after 6."""
+    early = {"status": "stopped", "epoch": 6, "step": 78}
+    stopped = write_run(tmp_path / "run", config(), state=early, evaluated=False)
+    both = [runs[0], dataclasses.replace(read_run(stopped), variant="short")]
+    assert panels.trained(entry(kind="codes"), runs) == "After 10 epochs, 12,970 training examples seen."
+    assert panels.trained(entry(kind="codes"), both) == "After 10 epochs, 12,970 training examples seen."
+    told = "After 6 to 10 epochs, 7,782 to 12,970 training examples seen."
+    assert panels.trained(entry(kind="curves"), both) == told
+    assert panels.trained(entry(kind="codes", epochs=[10]), runs) == "An epoch is 1,297 training examples."
+    assert panels.trained(entry(kind="diagram", pick="spread"), runs) == ""
+    assert panels.trained(entry(kind="codes", where={"variant": "none"}), runs) == ""
+
+
+def test_weights_that_were_evaluated_early_are_not_said_to_have_seen_all(runs):
+    assert runs[0].trained(step=40) == (3, 3 * 1297)
+
+
 def test_curves_against_samples_have_a_logarithmic_axis(runs):
     drawn = panels.figure(entry(kind="curves", against="samples", panels={"loss": "loss"}), runs)
     axes = drawn.axes[0]
@@ -114,11 +155,50 @@ def test_curves_against_samples_have_a_logarithmic_axis(runs):
     assert max(line.get_xdata().max() for line in axes.lines) == batch * last
 
 
-def test_a_tradeoff_names_its_runs(runs):
-    fields = {"across": "rate", "panels": {"elbo": "ELBO", "nothing": "not measured"}, "columns": 2}
-    drawn = panels.figure(entry(kind="tradeoff", where={"data.name": "mnist"}, **fields), runs)
-    assert len(drawn.axes) == 1
-    assert [t.get_text() for t in drawn.axes[0].texts] == ["vae · mnist", "mu · mnist"]
+POINTS = {"wide": (90, -20, 71), "narrow": (2, -30, 60), "one": (1e-8, -50, None), "two": (-1e-8, -50, None)}
+
+
+@pytest.fixture(scope="module")
+def weighed(tmp_path_factory):
+    """Four runs of falling rate, the last two without a rate worth the name and without a probe."""
+    found = []
+    for name, (rate, elbo, knn) in POINTS.items():
+        scores = [score("rate", rate), score("elbo", elbo)] + ([] if knn is None else [score("probe/knn", knn)])
+        folder = write_run(tmp_path_factory.mktemp("weighed") / name, config(), scores=scores)
+        found.append(dataclasses.replace(read_run(folder), variant=name))
+    return found
+
+
+def test_a_tradeoff_names_its_runs_and_those_that_lack_a_score(weighed):
+    shown = {"elbo": "ELBO", "probe/knn": "probe", "nothing": "not measured"}
+    drawn = panels.figure(entry(kind="tradeoff", panels=shown), weighed)
+    names = [[t.get_text() for t in axes.texts] for axes in drawn.axes]
+    assert names == [["one, two", "narrow", "wide"], ["narrow", "wide", "not measured: one, two"]]
+
+
+def test_the_panels_of_a_tradeoff_share_an_axis_that_is_linear_around_no_rate(weighed):
+    drawn = panels.figure(entry(kind="tradeoff", panels={"elbo": "ELBO", "probe/knn": "probe"}), weighed)
+    figures.png(drawn)
+    first, second = drawn.axes
+    assert first.get_xlim() == second.get_xlim()
+    assert {axes.get_xscale() for axes in drawn.axes} == {"symlog"}
+    assert [t.get_text() for t in first.get_xticklabels()] == ["0", "0.1", "1", "10", "100"]
+
+
+def test_names_of_neighbours_do_not_lie_on_each_other():
+    """Six dots in a row, nearer to each other than their names are long."""
+    dots = np.array([[60.0 + 12 * i, 80.0] for i in range(6)])
+    spots = panels._spots(dots, list(dots), ["beta-5-w16"] * 6)
+    left = [x + right if right > 0 else x + right - 33 for (x, _), (right, _) in zip(dots, spots, strict=True)]
+    boxes = [(a, up) for a, (_, up) in zip(left, spots, strict=True)]
+    met = [abs(a - b) < 33 and abs(u - v) < 6 for i, (a, u) in enumerate(boxes) for b, v in boxes[:i]]
+    assert not any(met)
+
+
+def test_a_run_that_was_never_started_is_not_told_in_every_panel(weighed, tmp_path):
+    pending = RunFolder(path=tmp_path, variant="late", status="pending")
+    drawn = panels.figure(entry(kind="tradeoff", panels={"elbo": "ELBO"}), [*weighed, pending])
+    assert "late" not in " ".join(t.get_text() for t in drawn.axes[0].texts)
 
 
 def test_the_posterior_of_one_image(runs):
@@ -132,6 +212,45 @@ def test_the_posterior_of_one_image(runs):
     (point,) = right.lines
     np.testing.assert_allclose(np.ravel(point.get_data()), z)
     assert left.collections
+    (frame,) = left.patches
+    assert frame.get_bbox().extents == pytest.approx([*(loc - 4), *(loc + 4)])
+
+
+def test_a_narrow_posterior_is_drawn_narrow():
+    """σ of 0.2 by 0.05: the half-width at half height is four times its half-height, on axes of one scale."""
+    drawn = Figure()
+    axes, box = drawn.subplots(), panels.Box(np.full(2, -0.8), np.full(2, 0.8))
+    panels._density(axes, box, np.zeros(2), np.array([0.2, 0.05]))
+    high = np.asarray(axes.images[0].get_array()) > 0.5
+    wide, tall = high.any(axis=0).sum(), high.any(axis=1).sum()
+    assert wide / tall == pytest.approx(4, rel=0.1)
+    assert axes.get_aspect() == 1
+
+
+def test_panels_of_like_reach_share_their_axes_and_a_wild_one_has_its_own():
+    disc = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    first, second, wild = panels._boxes([disc, 1.7 * disc, 20 * disc])
+    assert first is second
+    assert first.side == pytest.approx(1.7 * np.ptp(disc, axis=0).max())
+    assert wild.side == pytest.approx(20 * np.ptp(disc, axis=0).max())
+
+
+def test_codes_of_two_dimensions_are_drawn_round_with_ticks_and_their_spread(tmp_path):
+    run = dataclasses.replace(read_run(write_run(tmp_path / "run", latent=2)), variant="vae")
+    drawn = panels.figure(entry(kind="codes"), [run])
+    axes, z = drawn.axes[0], run.tensors("codes-test")["z"]
+    assert axes.get_aspect() == 1
+    assert np.ptp(axes.get_xlim()) == pytest.approx(np.ptp(axes.get_ylim()))
+    assert len(axes.get_xticks()) > 2
+    assert [t.get_text() for t in axes.texts] == ["σ {:.2f}, {:.2f}".format(*z.std(axis=0))]
+
+
+def test_all_classes_stand_under_a_single_panel(tmp_path):
+    run = dataclasses.replace(read_run(write_run(tmp_path / "run", latent=2)), variant="vae")
+    drawn = panels.figure(entry(kind="codes"), [run])
+    figures.png(drawn)
+    box = drawn.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= drawn.get_figwidth() * figures.DPI
 
 
 @pytest.mark.parametrize("name", ["graphical-model", "reparameterization", "spread"])

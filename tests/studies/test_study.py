@@ -21,6 +21,7 @@ from elboroom.report.folders import read_run
 from elboroom.studies import study as studies
 from elboroom.studies.execute import execute
 from elboroom.studies.results import collect
+from elboroom.studies.verify import arithmetic
 from elboroom.training import Trainer
 
 TEXT = """
@@ -320,8 +321,11 @@ def test_a_metric_that_is_added_later_is_measured_once(study, tmp_path):
 
 def test_results_are_kept_whole_or_as_they_were(study, tmp_path):
     go(study, tmp_path / "s")
+    (tmp_path / "s" / "vae" / "seed-0" / "lr-search.json").write_text('{"format": 1, "losses": {}, "chosen": 0.1}')
     page = report([tmp_path / "s"])
     ledger = collect(tmp_path / "s", tmp_path / "kept", page, "typed")
+    assert "runs/vae/seed-0/lr-search.json" in ledger["files"]
+    assert arithmetic(tmp_path / "kept").findings == []
     assert json.loads((tmp_path / "kept" / "ledger.json").read_text()) == ledger
     assert [(r["axes"]["seed"], bool(r["weights"])) for r in ledger["runs"]] == [(0, True), (1, False)] * 2
     row = ledger["runs"][0]

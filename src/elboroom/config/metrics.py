@@ -37,7 +37,7 @@ class Pictures:
     steps: Annotated[int, pydantic.Field(ge=2)] = 40
     """Images of a traversal."""
     sigmas: tuple[PositiveFloat, ...] = ()
-    """Decoded draws from N(0, σ²I) for each σ, a standard deviation."""
+    """Decoded draws from N(0, σ²I) for each σ, a standard deviation, whatever the prior is."""
     count: Positive = 100
     """Draws of each."""
     centre: float = 0.0

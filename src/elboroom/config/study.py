@@ -123,6 +123,16 @@ class Study:
 
 
 def label_of(variant: str, axes: dict[str, Any]) -> str:
-    """The name of a row: the variant and the values of its axes other than the seed."""
-    values = [str(v) if k.endswith("name") else f"{k} = {v}" for k, v in axes.items() if k != "seed"]
-    return " · ".join([variant, *values])
+    """The name of a row: the variant (where there is one) and the values of its axes other than the seed, each under
+    the last word of the axis."""
+    shown = {axis: value for axis, value in axes.items() if axis != "seed"}
+    words = {axis: _last_words(axis, list(shown)) for axis in shown}
+    values = [str(v) if words[axis] == "name" else f"{words[axis]} {v}" for axis, v in shown.items()]
+    return " · ".join([variant, *values] if variant else values)
+
+
+def _last_words(axis: str, axes: list[str]) -> str:
+    """As many of the last words of an axis as no other axis ends in."""
+    parts = axis.split(".")
+    endings = [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+    return next((e for e in endings if sum(f".{a}".endswith(f".{e}") for a in axes) == 1), axis)

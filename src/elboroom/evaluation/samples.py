@@ -126,9 +126,11 @@ def more_pictures(
 ) -> Found:
     """Traversals over [-r, r] and decoded draws from N(centre, σ²I), as uint8 in the file ``more-pictures``.
 
-    Named ``traversals-<r>`` [latent, steps, C, H, W] and ``samples-<σ>`` [count, C, H, W]; with a centre,
-    ``samples-<centre>-<σ>``. The draws share their noise, so that spreads can be compared image by image. ``repeats``
-    [1 + repeats, C, H, W] is the first test image and decodings of as many samples of its posterior.
+    The draws are those of the named Gaussian whatever the prior is; of the prior itself every evaluation keeps
+    ``samples-1`` in ``pictures``. Names: ``traversals-<r>`` [latent, steps, C, H, W] and ``samples-<σ>``
+    [count, C, H, W]; with a centre, ``samples-<centre>-<σ>``. The draws share their noise, so that spreads can be
+    compared image by image. ``repeats`` [1 + repeats, C, H, W] is the first test image and decodings of as many
+    samples of its posterior.
 
     Raises:
         InputError: the data are no images.

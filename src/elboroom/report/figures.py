@@ -5,6 +5,7 @@ Every function returns a matplotlib `Figure`; `png` turns one into the bytes of 
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -24,6 +26,8 @@ INK, SOFT = "#222222", "#8a8a8a"
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 TOL = ("#332288", "#117733", "#882255", "#88CCEE", "#DDCC77", "#CC6677", "#44AA99", "#AA4499", "#999933", "#777777")
 COLOURS = OKABE_ITO + TOL
+LEGEND = 8
+"""Points of the letters of a legend."""
 
 History = Sequence[Mapping[str, Any]]
 PANELS = {
@@ -210,12 +214,26 @@ def _legend(figure: Figure, variants: list[str]) -> None:
         Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2))),
         Line2D([], [], color=INK, linewidth=1.7),
     ]
-    labels = [*(v if len(v) < 40 else v[:38] + "…" for v in variants), "training", "validation or test"]
-    lines = math.ceil(sum(len(v) + 9 for v in labels) / (44 * figure.get_figwidth() / 3.4))
-    columns = math.ceil(len(labels) / lines)
-    figure.legend(
-        handles, [_safe(v) for v in labels], loc="outside lower center", ncols=columns, frameon=False, fontsize=8
-    )
+    letters = int(12 * figure.get_figwidth())  # of a line that fills the figure
+    labels = [_safe(textwrap.fill(v, letters)) for v in [*variants, "training", "validation or test"]]
+    style = {"frameon": False, "fontsize": LEGEND}
+    figure.legend(handles, labels, loc="outside lower center", ncols=legend_columns(figure, labels), **style)
+
+
+def legend_columns(figure: Figure, labels: Sequence[str], beside: float = 4.8) -> int:
+    """As many columns of a legend as fit beside each other, filled evenly; at least one.
+
+    ``beside``, in font sizes, is what a column holds beside its label: a line (2) and two gaps (0.8, 2).
+    """
+    widest = max(_width(line) for label in labels for line in label.splitlines())
+    each = widest + beside * LEGEND
+    fit = max(1, int((72 * figure.get_figwidth() + LEGEND) // each))
+    return math.ceil(len(labels) / math.ceil(len(labels) / fit))
+
+
+def _width(text: str) -> float:
+    """Of a label in a legend, in points."""
+    return float(TextPath((0, 0), text, size=LEGEND).get_extents().width)
 
 
 def _safe(text: str) -> str:

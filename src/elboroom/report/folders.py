@@ -44,6 +44,8 @@ class RunFolder:
     timing: list[dict[str, Any]] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    short: str = ""
+    """What tells it apart from the other runs of a figure (`told_apart`)."""
     epoch: int | None = None
     """Of a run as it was at a kept epoch (`at`): whose evaluation is read; None: the evaluated checkpoint."""
 
@@ -55,6 +57,12 @@ class RunFolder:
     def label(self) -> str:
         """The variant and the values of its axes other than the seed: a row of the table."""
         return self.prefix + label_of(self.variant, self.axes)
+
+    @property
+    def title(self) -> str:
+        """How a figure names it: no longer than what tells it apart, with the epoch where it is shown at one."""
+        name = self.short or self.label
+        return name if self.epoch is None else f"{name}, epoch {self.epoch}"
 
     @property
     def data(self) -> str:
@@ -84,6 +92,18 @@ class RunFolder:
                 return folder / name
         steps = [p for p in folder.glob("step-*") if p.name.removeprefix("step-").isdigit()]
         return max(steps, key=lambda p: int(p.name.removeprefix("step-")), default=None)
+
+    @property
+    def evaluated_step(self) -> int | None:
+        """The step of the evaluated checkpoint; None where there is none, as in kept results."""
+        return int(self.evaluation.name.removeprefix("step-")) if self.evaluation else None
+
+    def trained(self, step: int | None = None) -> tuple[int, int] | None:
+        """Epochs and training examples till a step (by default till the last), as metrics.jsonl counts them; None
+        where it has none."""
+        rows = [row for row in self.metrics if row.get("split") == "train" and "examples" in row]
+        rows = [row for row in rows if step is None or row.get("step", 0) <= step]
+        return (rows[-1].get("epoch", 0), sum(row["examples"] for row in rows)) if rows else None
 
     @property
     def steps_per_epoch(self) -> int | None:
@@ -137,6 +157,11 @@ class RunFolder:
         content = _mapping(self.evaluation / "skipped.json", []) if self.evaluation else {}
         found = content.get("skipped")
         return [f"{k}: {v}" for k, v in found.items()] if isinstance(found, dict) else []
+
+    @cached_property
+    def search(self) -> dict[str, Any]:
+        """What the search of the learning rate found (lr-search.json); empty where there was none."""
+        return _mapping(self.path / "lr-search.json", [])
 
     def tensors(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of an evaluation file (`codes-test`, `examples`, `pictures`); none where there is no such file."""
@@ -359,3 +384,39 @@ def by_label(runs: list[RunFolder]) -> dict[str, list[RunFolder]]:
     for run in runs:
         groups.setdefault(run.label, []).append(run)
     return groups
+
+
+def told_apart(runs: list[RunFolder]) -> list[RunFolder]:
+    """The runs of a figure with short names: without the variant and without the axes that have one value there.
+
+    A single label stays whole, and so do all where short ones would be equal.
+    """
+    one = len({(r.prefix, r.variant) for r in runs}) == 1
+    axes = {k for r in runs for k in r.axes if len({repr(r.axes.get(k)) for r in runs}) > 1}
+    short = {
+        r.label: r.prefix + label_of("" if one else r.variant, {k: v for k, v in r.axes.items() if k in axes})
+        for r in runs
+    }
+    if len(set(short.values())) < len(short) or len(short) == 1:
+        return runs
+    return [dataclasses.replace(r, short=short[r.label]) for r in runs]
+
+
+def length(counts: list[tuple[int, int]]) -> str:
+    """Epochs and training examples in words: one value each, or from the least to the most; empty for no runs."""
+    if not counts:
+        return ""
+    epochs, examples = ([c[i] for c in counts] for i in (0, 1))
+    unit = "epoch" if max(epochs) == 1 else "epochs"
+    return f"{_between(epochs)} {unit}, {_between(examples)} training examples seen"
+
+
+def an_epoch(counts: list[tuple[int, int]]) -> str:
+    """How many training examples an epoch has, in words; empty for no runs."""
+    each = [examples // epochs for epochs, examples in counts if epochs]
+    return f"an epoch is {_between(each)} training examples" if each else ""
+
+
+def _between(values: list[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from elboroom.config.run import to_dict
 from elboroom.errors import InputError
 from elboroom.report import families, figures, panels, tables
-from elboroom.report.folders import RunFolder, Source, by_label, read, together
+from elboroom.report.folders import RunFolder, Source, by_label, length, read, together, told_apart
 from elboroom.report.overview import Glance, overview
 from elboroom.report.tables import Entry
 
@@ -290,7 +290,9 @@ def _written(run: RunFolder) -> float | None:
 
 def _overview(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Picture | None:
     """Two to eight models side by side, the first seed of each; also written beside each study."""
-    shown = [g for runs in list(groups.values())[:LARGEST_OVERVIEW] if (g := _glance(runs[0])) is not None]
+    first = told_apart([runs[0] for runs in list(groups.values())[:LARGEST_OVERVIEW]])
+    glances = [(run, glance) for run in first if (glance := _glance(run)) is not None]
+    shown = [glance for _, glance in glances]
     if len(shown) < 2:
         return None
     caption = (
@@ -298,6 +300,8 @@ def _overview(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Pict
         "Below: test images above their reconstructions, and samples: from the prior, or from a Gaussian fitted to the "
         "codes where they do not follow the prior (plain autoencoder, clipped codes). Seed of each: the first."
     )
+    counts = [count for run, _ in glances if (count := run.trained(run.evaluated_step))]
+    caption += f" After {length(counts)}." if counts else ""
     picture = _picture("overview", overview(shown), f"{len(shown)} models at a glance", caption)
     for source in sources:
         if source.is_study:
@@ -307,10 +311,10 @@ def _overview(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Pict
 
 def _panels(source: Source) -> list[Picture]:
     """The figures that a study names, also written beside it."""
-    made = [
-        _picture(entry["name"], drawn, entry["caption"] or entry["name"], f"{entry['name']}: {entry['caption']}")
-        for entry, drawn in panels.drawn(source.config.get("figures") or [], source.runs)
-    ]
+    made = []
+    for entry, drawn in panels.drawn(source.config.get("figures") or [], source.runs):
+        caption = " ".join(filter(None, (f"{entry['name']}:", entry["caption"], panels.trained(entry, source.runs))))
+        made.append(_picture(entry["name"], drawn, entry["caption"] or entry["name"], caption))
     _write(source.path, made)
     return made
 
@@ -325,7 +329,7 @@ def _glance(run: RunFolder) -> Glance | None:
     parts = [f"rate {values['rate']:.3g} nats" if "rate" in values else "no rate"]
     parts += [f"accuracy {values['accuracy/z']:.1f} %"] if "accuracy/z" in values else []
     return Glance(
-        title=run.label,
+        title=run.title,
         caption=", ".join(parts),
         codes=codes.get("z"),
         labels=codes.get("labels"),
@@ -337,7 +341,8 @@ def _glance(run: RunFolder) -> Glance | None:
 
 def _curves(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Picture | None:
     """The training curves of all runs in one figure, also written beside each study."""
-    histories = {label: [history(r) for r in runs] for label, runs in groups.items()}
+    groups = by_label(told_apart([run for runs in groups.values() for run in runs]))
+    histories = {runs[0].title: [history(r) for r in runs] for runs in groups.values()}
     picture = _curve_picture({k: v for k, v in histories.items() if any(v)})
     for source in sources:
         if picture and source.is_study:
@@ -387,7 +392,7 @@ def _section(label: str, runs: list[RunFolder], run: RunFolder, made: list[Pictu
     return Section(
         anchor=f"variant-{index}",
         title=f"{label}, seed {run.seed}" if len(runs) > 1 else label,
-        facts=[f for f in (about(run), sampling_quality(run), *_remarks(run)) if f],
+        facts=[f for f in (_summary(run), searched(run), sampling_quality(run), *_remarks(run)) if f],
         warnings=[*warnings(run), *collapse(run), *run.doubts],
         pictures=made,
         missing=[*run.problems, *missing(run), *run.skipped],
@@ -417,6 +422,23 @@ def sampling_quality(run: RunFolder) -> str:
         f"importance sampling of the likelihood: median of {np.median(counts):,.1f} effective samples an image, "
         f"under {tables.FEW} in {few:.0%} of the images{verdict}"
     )
+
+
+def _summary(run: RunFolder) -> str:
+    """The objective, and how long the shown weights were trained."""
+    count = run.trained(run.evaluated_step)
+    return "; ".join(filter(None, (about(run), f"after {length([count])}" if count else "")))
+
+
+def searched(run: RunFolder) -> str:
+    """The learning rate that a search chose, and the loss of each rate that was tried."""
+    losses, chosen = run.search.get("losses"), run.search.get("chosen")
+    if not isinstance(losses, dict) or not isinstance(chosen, int | float):
+        return ""
+    tried = [f"{rate}: {'diverged' if loss is None else f'{loss:.5g}'}" for rate, loss in losses.items()]
+    wanted = run.config.training.lr_search if run.config else None
+    after = f", the mean over the second half of {wanted.steps:,} steps" if wanted else ""
+    return f"learning rate {chosen:g}, of the lowest loss among those tried ({', '.join(tried)}{after})"
 
 
 def _remarks(run: RunFolder) -> list[str]:

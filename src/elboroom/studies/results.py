@@ -18,7 +18,7 @@ FORMAT = 1
 LARGEST_WEIGHTS = 4_000_000  # bytes; larger ones stay in the run folder
 SMALL_FILES = (
     *("config.yaml", "environment.json", "sessions.jsonl", "state.json"),
-    *("metrics.jsonl", "timing.jsonl", "scores.json"),
+    *("metrics.jsonl", "timing.jsonl", "scores.json", "lr-search.json"),
 )
 
 
