@@ -100,3 +100,12 @@ def test_a_point_like_posterior_leaves_the_score_function_out_with_a_reason(tmp_
     assert names == (["reparameterized"] if shift else ["reparameterized", "score-function", "ratio", "agreement"])
     assert all(math.isfinite(s.value) for s in found.scores)
     assert ("gradient-variance" in found.notes) == bool(shift)
+
+
+def test_a_uniform_posterior_leaves_it_out_since_its_support_moves(tmp_path):
+    config = small_run(posterior="uniform")
+    run = run_of(config, build.model(config, (1, 8, 8), "binary").eval(), (1, 8, 8))
+    run.__dict__.update(folder=tmp_path, data=data_of(torch.zeros(60, 1, 8, 8)))
+    found = gradient_variance(Subject(run, keep=False), images=4, draws=3)
+    assert [s.name for s in found.scores] == ["gradient-variance/reparameterized"]
+    assert "moves with its parameters" in found.notes["gradient-variance"]

@@ -54,7 +54,8 @@ def gradient_variance(subject: Subject, *, images: int = 100, draws: int = 200) 
     the two means over what their variances let expect: about 1 where both estimate the same.
 
     All in float64. Where the posterior is nearly a point even that cannot tell z from its mean, and with it go the
-    noise and the score function: only the reparameterized estimate is scored then, and a note says so.
+    noise and the score function; and where the support of the posterior moves with its parameters (uniform), the score
+    function's is no estimate of the gradient. Only the reparameterized one is scored then, and a note says why.
 
     Raises:
         InputError: a point posterior, which has no noise and no density.
@@ -66,14 +67,21 @@ def gradient_variance(subject: Subject, *, images: int = 100, draws: int = 200) 
     found = moments(model, x, draws)
     values = {name: m.variance.sum().item() for name, m in found.items()}
     values |= _compared(*(found[name] for name in ESTIMATORS), draws)
-    notes = {}
-    if not resolves(model, x):
+    reason = _unscored(subject, model, x)
+    if reason is not None:
         values = {ESTIMATORS[0]: values[ESTIMATORS[0]]}
-        notes["gradient-variance"] = (
-            "the score function's is left out: the posterior of some image is so narrow that its samples equal its mean"
-        )
+    notes = {} if reason is None else {"gradient-variance": f"the score function's is left out: {reason}"}
     held = subject.code_protocol(estimator=f"{draws} draws on {len(chosen)} images", code="z", samples=1)
     return Found([_score(name, value, len(chosen), held) for name, value in values.items()], notes=notes)
+
+
+def _unscored(subject: Subject, model: nn.Module, x: Float[Tensor, "batch *event"]) -> str | None:
+    """Why there is no score-function estimate; None where there is one."""
+    if subject.run.config.model.posterior.kind == "uniform":
+        return "the support of a uniform posterior moves with its parameters, which the score function does not see"
+    if not resolves(model, x):
+        return "the posterior of some image is so narrow that its samples equal its mean"
+    return None
 
 
 def resolves(model: nn.Module, x: Float[Tensor, "batch *event"]) -> bool:
