@@ -76,6 +76,8 @@ CASES = [
     ({**PRUNED, "moved": (6.0, 0.08, 6.0, 0.0)}, "partially collapsed: dimension 3"),
     ({"outside": 0.9}, "codes outside the prior"),
     ({"centre": (0.0, 4.0, 0.0, 0.0)}, "codes outside the prior"),
+    ({"outside": 0.23}, "healthy, with remarks: codes outside the prior"),
+    ({"outside": 0.19}, "healthy"),
     ({"outside": 0.9, "objective": "mu", "beta": None}, "healthy, with remarks: codes outside the prior"),
     ({**POINT, "outside": 1.0}, "healthy, with remarks: codes outside the prior"),
     ({"outside": 1.0, "beta": 0.0}, "healthy, with remarks: codes outside the prior"),
