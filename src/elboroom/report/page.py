@@ -229,8 +229,8 @@ def warnings(run: RunFolder) -> list[str]:
 
 def collapse(run: RunFolder) -> list[str]:
     """A sentence where the codes carry next to nothing."""
-    rates = [s.value for s in run.scores if s.name == "rate"]
-    return [f"collapsed: the codes carry {rates[-1]:.2g} nats"] if rates and rates[-1] < THRESHOLD else []
+    rates = [max(s.value, 0) for s in run.scores if s.name == "rate"]  # rounding makes small ones negative
+    return [f"collapsed: the codes carry {round(rates[-1], 4):.2g} nats"] if rates and rates[-1] < THRESHOLD else []
 
 
 def absent(run: RunFolder) -> dict[str, str]:

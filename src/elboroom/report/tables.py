@@ -532,6 +532,8 @@ def decimals(values: Iterable[float], unit: str = "") -> int:
     largest = max(map(abs, finite), default=1.0)
     if unit not in ("nats", "%") and all(float(v).is_integer() for v in finite):
         return 0
+    if unit == "ratio":  # around 1, where the second digit tells little
+        return 3
     return 1 if largest >= 1000 else 2 if largest > 1 or (unit in ("nats", "%") and largest >= 0.1) else 4
 
 
