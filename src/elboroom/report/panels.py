@@ -367,7 +367,7 @@ def _met(box: tuple[float, ...], taken: Sequence[tuple[float, ...]]) -> int:
     """How many boxes (left, right, bottom, top) a name meets; to leave the panel is worse than any."""
     outside = box[0] < 0 or box[1] > PANEL[0] or box[2] < 0 or box[3] > PANEL[1] + 6
     met = sum(box[0] < b[1] and b[0] < box[1] and box[2] < b[3] and b[2] < box[3] for b in taken)
-    return met + len(taken) * outside
+    return int(met + len(taken) * outside)
 
 
 def _below(axes: Axes, text: str) -> None:
