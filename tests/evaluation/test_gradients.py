@@ -109,3 +109,16 @@ def test_a_uniform_posterior_leaves_it_out_since_its_support_moves(tmp_path):
     found = gradient_variance(Subject(run, keep=False), images=4, draws=3)
     assert [s.name for s in found.scores] == ["gradient-variance/reparameterized"]
     assert "moves with its parameters" in found.notes["gradient-variance"]
+
+
+def test_a_decoder_that_does_not_hear_the_code_leaves_it_out(tmp_path):
+    """A quotient by a variance of 0 would be infinite."""
+    config = small_run()
+    model = build.model(config, (1, 8, 8), "binary").eval()
+    for p in model.decoder.parameters():
+        torch.nn.init.zeros_(p)
+    run = run_of(config, model, (1, 8, 8))
+    run.__dict__.update(folder=tmp_path, data=data_of(torch.zeros(60, 1, 8, 8)))
+    found = gradient_variance(Subject(run, keep=False), images=4, draws=3)
+    assert [(s.name, s.value) for s in found.scores] == [("gradient-variance/reparameterized", 0.0)]
+    assert "does not hear the code" in found.notes["gradient-variance"]

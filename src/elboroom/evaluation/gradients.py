@@ -67,7 +67,7 @@ def gradient_variance(subject: Subject, *, images: int = 100, draws: int = 200) 
     found = moments(model, x, draws)
     values = {name: m.variance.sum().item() for name, m in found.items()}
     values |= _compared(*(found[name] for name in ESTIMATORS), draws)
-    reason = _unscored(subject, model, x)
+    reason = _unscored(subject, model, x, values[ESTIMATORS[0]])
     if reason is not None:
         values = {ESTIMATORS[0]: values[ESTIMATORS[0]]}
     notes = {} if reason is None else {"gradient-variance": f"the score function's is left out: {reason}"}
@@ -75,10 +75,12 @@ def gradient_variance(subject: Subject, *, images: int = 100, draws: int = 200) 
     return Found([_score(name, value, len(chosen), held) for name, value in values.items()], notes=notes)
 
 
-def _unscored(subject: Subject, model: nn.Module, x: Float[Tensor, "batch *event"]) -> str | None:
+def _unscored(subject: Subject, model: nn.Module, x: Float[Tensor, "batch *event"], variance: float) -> str | None:
     """Why there is no score-function estimate; None where there is one."""
     if subject.run.config.model.posterior.kind == "uniform":
         return "the support of a uniform posterior moves with its parameters, which the score function does not see"
+    if variance == 0:
+        return "the reparameterized gradient has no variance: the decoder does not hear the code"
     if not resolves(model, x):
         return "the posterior of some image is so narrow that its samples equal its mean"
     return None
