@@ -38,6 +38,10 @@ MODEL = {"encoder": MLP, "decoder": MLP, "posterior": {"latent": LATENT}}
 DATA: dict[str, dict[str, Any]] = {
     "digits": {"data": {"name": "digits", "binarize": "dynamic"}, "training": {"epochs": 30}},
     "sprites": {"data": {"name": "sprites"}, "training": {"epochs": 6}},
+    "fashion-mnist": {
+        "data": {"name": "fashion-mnist", "binarize": "dynamic", "limit": 20_000},
+        "training": {"epochs": 6},
+    },
     "mnist": {"data": {"name": "mnist", "binarize": "dynamic"}, "training": {"epochs": 2}},
 }
 HEALTHY: dict[str, dict[str, Any]] = {
@@ -46,7 +50,7 @@ HEALTHY: dict[str, dict[str, Any]] = {
     "IWAE": {"objective": "importance-weighted"},
 }
 BETA = {"objective": {"kind": "elbo", "beta": 200}}
-NAMES = {"digits": 20, "sprites": 5, "mnist": 1}  # data set -> seeds
+NAMES = {"digits": 20, "sprites": 5, "fashion-mnist": 5, "mnist": 1}  # data set -> seeds
 
 
 def deaf_decoder(dimensions: list[int]) -> dict[str, Any]:
@@ -202,7 +206,9 @@ def page(said: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="*", default=["digits"], choices=list(DATA))
-    parser.add_argument("--seeds", type=int, help="how many; by default 20 on digits, 5 on sprites, 1 on mnist")
+    parser.add_argument(
+        "--seeds", type=int, help="how many; by default 20 on digits, 5 on sprites and fashion-mnist, 1 on mnist"
+    )
     parser.add_argument("--healthy", action="store_true", help="the healthy runs alone")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument(
