@@ -13,7 +13,7 @@ from synthetic_runs import AUTOENCODER, config, save, score, write_run, write_st
 
 from elboroom.errors import InputError
 from elboroom.report import figures, report
-from elboroom.report.folders import read_run
+from elboroom.report.folders import RunFolder, read_run
 from elboroom.report.page import absent, missing
 
 BLANK = figures.png(figures.bars(np.ones(2)))
@@ -313,3 +313,13 @@ def test_notes_that_are_none_are_passed_over(tmp_path, content):
     run = write_run(tmp_path / "run")
     (run / "evaluation" / "step-130" / "notes.json").write_text(content)
     assert read_run(run).doubts == []
+
+
+def test_nothing_is_said_of_weights_that_no_file_names(tmp_path):
+    """Kept results have no evaluation folder: the evaluated checkpoint may be the best one, not the last."""
+    lines = [{"split": "train", "step": s, "epoch": s, "examples": 10} for s in (1, 2)]
+    kept = RunFolder(path=tmp_path, variant="vae", metrics=lines)
+    assert kept.trained() == (2, 20)
+    assert kept.shown_after is None
+    (tmp_path / "evaluation" / "step-1").mkdir(parents=True)
+    assert RunFolder(path=tmp_path, variant="vae", metrics=lines).shown_after == (1, 10)

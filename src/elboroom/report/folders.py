@@ -98,6 +98,11 @@ class RunFolder:
         """The step of the evaluated checkpoint; None where there is none, as in kept results."""
         return int(self.evaluation.name.removeprefix("step-")) if self.evaluation else None
 
+    @property
+    def shown_after(self) -> tuple[int, int] | None:
+        """Epochs and training examples behind the evaluated weights; None where no file says which these are."""
+        return None if self.evaluated_step is None else self.trained(self.evaluated_step)
+
     def trained(self, step: int | None = None) -> tuple[int, int] | None:
         """Epochs and training examples till a step (by default till the last), as metrics.jsonl counts them; None
         where it has none."""

@@ -300,7 +300,7 @@ def _overview(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Pict
         "Below: test images above their reconstructions, and samples: from the prior, or from a Gaussian fitted to the "
         "codes where they do not follow the prior (plain autoencoder, clipped codes). Seed of each: the first."
     )
-    counts = [count for run, _ in glances if (count := run.trained(run.evaluated_step))]
+    counts = [count for run, _ in glances if (count := run.shown_after)]
     caption += f" After {length(counts)}." if counts else ""
     picture = _picture("overview", overview(shown), f"{len(shown)} models at a glance", caption)
     for source in sources:
@@ -426,7 +426,7 @@ def sampling_quality(run: RunFolder) -> str:
 
 def _summary(run: RunFolder) -> str:
     """The objective, and how long the shown weights were trained."""
-    count = run.trained(run.evaluated_step)
+    count = run.shown_after
     return "; ".join(filter(None, (about(run), f"after {length([count])}" if count else "")))
 
 

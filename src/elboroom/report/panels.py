@@ -460,7 +460,7 @@ def trained(entry: dict[str, Any], runs: Sequence[RunFolder]) -> str:
         counts = [run.trained() for run in picked]
     else:
         first = [group[0] for group in by_label(picked).values()]
-        counts = [run.trained(run.evaluated_step) for run in _at_epochs(entry, first) if run.scores]
+        counts = [run.shown_after for run in _at_epochs(entry, first) if run.scores]
     known = [c for c in counts if c is not None]
     told = an_epoch(known) if entry.get("epochs") else length(known)
     if not told:
