@@ -143,7 +143,7 @@ def partly(dead: list[int]) -> Callable[[Checkup], bool]:
 
 def count(name: str, seeds: range, healthy: bool, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """One row a checkup."""
-    rows, called = [], f"{name}, healthy again" if healthy else name
+    rows, called = [], f"{name}, healthy" if healthy else name
     for seed in seeds:
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
@@ -193,11 +193,11 @@ def page(said: list[dict[str, Any]]) -> str:
     ]
     rows = [r for s in said for r in s["rows"]]
     head = "# The doctor, counted\n\nBy `benchmarks/doctor.py`, which says what was planted and what counts as found."
-    if any(r["data"].endswith("again") for r in rows):
+    if any(r["data"].endswith(", healthy") for r in rows):
         head += (
             " After the first count the share of codes outside the prior that is an alarm was moved from 0.2 to 0.5; "
-            "what is counted again has seeds that were not looked at for it. The columns of the first count have the "
-            "verdicts of that time."
+            "the columns `healthy` were counted after that, on seeds and on a data set that were not looked at for it. "
+            "The others have the verdicts of the first count."
         )
     parts = (head, "\n".join(about), table(rows), "## What it said", verdicts(rows))
     return "\n\n".join(p.rstrip("\n") for p in parts) + "\n"
