@@ -18,6 +18,7 @@ from elboroom.report.check import shows, wrong_headline, wrong_numbers
 from elboroom.scores import Protocol, Score
 from elboroom.studies import study as studies
 from elboroom.studies.recompute import from_training, from_weights
+from elboroom.studies.results import collect
 from elboroom.studies.verify import arithmetic
 
 RUN = Path("runs/vae/seed-0")
@@ -249,6 +250,16 @@ def test_scores_come_out_of_the_weights_again(kept):
     edit_score(kept, "active-units", value=7.0)
     (finding,) = from_weights(kept, ["active-units"]).findings
     assert re.match(r"runs/vae/seed-0/scores.json: active-units is 7, should be \d as its weights give", str(finding))
+
+
+def test_weights_are_kept_in_the_order_of_the_study_until_their_room_is_full(four, kept, tmp_path, monkeypatch):
+    rows = json.loads((kept / "ledger.json").read_text())["runs"]
+    first = [kept / row["folder"] / "weights.safetensors" for row in rows if row["weights"]]
+    monkeypatch.setattr("elboroom.studies.results.ALL_WEIGHTS", sum(path.stat().st_size for path in first[:2]))
+    ledger = collect(four, tmp_path / "less", kept / "report.html", "typed")
+    assert [row["variant"] for row in rows if row["weights"]] == ["vae", "mu", "grey", "squared"]
+    assert [row["variant"] for row in ledger["runs"] if row["weights"]] == ["vae", "mu"]
+    assert len(list((tmp_path / "less").rglob("weights.safetensors"))) == 2
 
 
 def test_edited_weights_score_otherwise(kept):

@@ -16,6 +16,7 @@ from elboroom.training.checkpoint import replace_text
 
 FORMAT = 1
 LARGEST_WEIGHTS = 4_000_000  # bytes; larger ones stay in the run folder
+ALL_WEIGHTS = 20_000_000  # bytes in all, in the study's order: a repository is no store of models
 SMALL_FILES = (
     *("config.yaml", "environment.json", "sessions.jsonl", "state.json"),
     *("metrics.jsonl", "timing.jsonl", "scores.json", "lr-search.json"),
@@ -79,7 +80,10 @@ def _gather(study: Path, out: Path, page: Path, command: str, content: dict[str,
     """All that is kept, in a new folder; the ledger."""
     out.mkdir(parents=True)
     first = min(run["axes"].get("seed", 0) for run in content["runs"])
-    rows = [_keep(study, out, run, weights=run["axes"].get("seed", 0) == first) for run in content["runs"]]
+    rows, room = [], ALL_WEIGHTS
+    for run in content["runs"]:
+        rows.append(_keep(study, out, run, room if run["axes"].get("seed", 0) == first else 0))
+        room -= _size(out / rows[-1]["folder"] / "weights.safetensors")
     for name in ("study.json", "study.yaml"):
         shutil.copyfile(study / name, out / name)
     shutil.copyfile(page, out / "report.html")
@@ -124,8 +128,13 @@ def _today() -> str:
     return time.strftime("%Y-%m-%d", time.gmtime())
 
 
-def _keep(study: Path, out: Path, run: dict[str, Any], weights: bool) -> dict[str, Any]:
-    """One run's small files, scores per example as float32, and its weights where they are small; its ledger row."""
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def _keep(study: Path, out: Path, run: dict[str, Any], room: int) -> dict[str, Any]:
+    """One run's small files, scores per example as float32, and weights that are small and fit; its ledger row."""
     source, target = study / run["folder"], out / "runs" / run["folder"]
     target.mkdir(parents=True, exist_ok=True)
     for name in SMALL_FILES:
@@ -138,7 +147,7 @@ def _keep(study: Path, out: Path, run: dict[str, Any], weights: bool) -> dict[st
         if (opened.evaluation / "notes.json").exists():  # what is to be doubted of these numbers
             shutil.copyfile(opened.evaluation / "notes.json", target / "notes.json")
         _keep_along(opened, target)
-        row |= {"checkpoint": opened.checkpoint_hash, "weights": weights and _keep_weights(opened, target)}
+        row |= {"checkpoint": opened.checkpoint_hash, "weights": _keep_weights(opened, target, room)}
     if (target / "scores.json").exists():
         row |= {"scores": brief(target / "scores.json")}
     return row | circumstances(target)
@@ -161,13 +170,13 @@ def _keep_along(run: runs.Run, target: Path) -> None:
                 shutil.copyfile(notes, target / "along" / f"{scores.parent.name}-notes.json")
 
 
-def _keep_weights(run: runs.Run, target: Path) -> bool:
+def _keep_weights(run: runs.Run, target: Path, room: int) -> bool:
     name = {"raw": "model", "average": "average"}[run.weights]
     source = run.store.path(run.step) / f"{name}.safetensors"
-    small = source.stat().st_size <= LARGEST_WEIGHTS
-    if small:
+    fits = _size(source) <= min(room, LARGEST_WEIGHTS)
+    if fits:
         shutil.copyfile(source, target / "weights.safetensors")
-    return small
+    return fits
 
 
 def circumstances(run: Path) -> dict[str, Any]:
