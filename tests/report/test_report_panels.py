@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,18 @@ def test_a_tradeoff_names_its_runs_and_those_that_lack_a_score(weighed):
     drawn = panels.figure(entry(kind="tradeoff", panels=shown), weighed)
     names = [[t.get_text() for t in axes.texts] for axes in drawn.axes]
     assert names == [["one, two", "narrow", "wide"], ["narrow", "wide", "not measured: one, two"]]
+
+
+def test_many_runs_of_a_tradeoff_are_numbered_from_left_to_right_under_a_key(weighed, monkeypatch):
+    monkeypatch.setattr(panels, "NAMED", 3)
+    drawn = panels.figure(entry(kind="tradeoff", panels={"elbo": "ELBO"}), weighed)
+    by_rate = sorted(POINTS, key=lambda name: POINTS[name][0])
+    assert [t.get_text() for t in drawn.axes[0].texts] == ["1-2", "3", "4"]
+    assert re.findall(r"(\d)\s(\w+)", drawn.get_supxlabel()) == [(str(i), name) for i, name in enumerate(by_rate, 1)]
+
+
+def test_numbers_that_follow_each_other_are_a_range():
+    assert panels._ranges([7, 3, 1, 2, 9]) == "1-3, 7, 9"
 
 
 def test_the_panels_of_a_tradeoff_share_an_axis_that_is_linear_around_no_rate(weighed):

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ LINEAR = 0.1
 """Nats up to which an axis of rates is linear: what is less is as good as none."""
 PANEL = np.array([225.0, 160.0])
 """Points of the inside of a trade-off's panel, nearly: where names are laid out."""
+NAMED = 8
+"""Runs whose names a trade-off's panel holds; more are numbered."""
+UNBROKEN = "\u00a0"
 NEAR = 0.02
 """Share of a panel's sides within which points have one name."""
 CONSTANT_LEFT_OUT = ("squared-error", "grey-bce")
@@ -295,8 +298,14 @@ def _density(axes: Axes, box: Box, loc: np.ndarray, scale: np.ndarray) -> None:
 
 
 def tradeoff(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
-    """A panel for each score, against one score on one axis: a named point for each run; runs without are told."""
+    """A panel for each score, against one score on one axis: a named point for each run; runs without are told.
+
+    Many runs are numbered from left to right, under a key: their names would cover each other.
+    """
     across, points = entry["across"], [(r.title, r.tested) for r in runs if r.status not in ("missing", "pending")]
+    placed = sorted((p for p in points if across in p[1]), key=lambda p: p[1][across])
+    key = [f"{i} {title}" for i, (title, _) in enumerate(placed, 1)] if len(placed) > NAMED else []
+    numbers = {title: i for i, (title, _) in enumerate(placed, 1)} if key else {}
     panels = [n for n in entry["panels"] if any(n in values and across in values for _, values in points)]
     if not panels:
         return None
@@ -306,11 +315,16 @@ def tradeoff(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
         shown = [(title, v[across], v[name]) for title, v in points if across in v and name in v]
         absent = [title for title, v in points if across not in v or name not in v]
         _across(place, reach)
-        _named_points(place, shown)
+        _named_points(place, shown, numbers)
         place.set_title(entry["panels"][name], fontsize=8.5, loc="left", color=INK)
         place.set_xlabel(across, fontsize=7.5, color=INK)
         if absent:
             _below(place, f"not measured: {', '.join(absent)}")
+    if key:
+        lines = textwrap.fill(
+            "   ".join(words.replace(" ", UNBROKEN) for words in key), round(22 * made.get_figwidth())
+        )
+        made.supxlabel(lines, x=0.02, ha="left", fontsize=6.5, color=SOFT, linespacing=1.5)
     return made
 
 
@@ -327,8 +341,8 @@ def _across(axes: Axes, values: np.ndarray) -> None:
         axes.set_xlim(low - margin, high + margin)
 
 
-def _named_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
-    """Points joined from left to right, those in one place under one name."""
+def _named_points(axes: Axes, points: Sequence[tuple[str, float, float]], numbers: Mapping[str, int]) -> None:
+    """Points joined from left to right, those in one place under one name, or under numbers where there are any."""
     x, y = (np.array([p[i] for p in points]) for i in (1, 2))
     order = np.argsort(x, kind="stable")
     axes.plot(x[order], y[order], color="#cccccc", linewidth=0.8, zorder=1)
@@ -340,12 +354,24 @@ def _named_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> Non
     for i in order.tolist():
         first = next((j for j in groups if np.abs(places[i] - places[j]).max() < NEAR), i)
         groups.setdefault(first, []).append(i)
-    names = [", ".join(points[j][0] for j in sorted(alike)) for alike in groups.values()]
+    titles = [[points[j][0] for j in sorted(alike)] for alike in groups.values()]
+    names = [_ranges([numbers[t] for t in alike]) if numbers else ", ".join(alike) for alike in titles]
     spots = _spots(places * PANEL, [places[i] * PANEL for i in groups], names)
     for i, name, (right, up) in zip(groups, names, spots, strict=True):
         side = "left" if right > 0 else "right"
         style = {"textcoords": "offset points", "fontsize": 6, "color": SOFT, "ha": side}
         axes.annotate(name, (x[i], y[i]), xytext=(right, up), **style)
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """``1-3, 5``: neighbours joined."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
 
 
 def _spots(dots: np.ndarray, named: Sequence[np.ndarray], names: Sequence[str]) -> list[tuple[int, int]]:
