@@ -68,8 +68,8 @@ def carried_out(name, out):
 
 def test_a_run_may_start_from_another_of_its_study(tmp_path):
     runs = {run.variant: run for run in planned(studies.find("iwae"), tmp_path / "out")}
-    assert runs["vae-1-then-iwae-50"].config.init_from == str(runs["vae-1"].folder)
-    assert runs["vae-1"].config.init_from is None
+    assert runs["vae-1-then-iwae-50"].config.init_from == str(runs["vae-1-short"].folder)
+    assert runs["vae-1-short"].config.init_from is None
 
 
 def test_where_a_run_starts_names_folder_and_axes_only():
@@ -88,7 +88,7 @@ def test_a_study_that_starts_runs_from_its_own_goes_on_also_where_it_was_moved(t
         studies.look(run)
         assert run.status == "new"
     text = Path("there/vae-1-then-iwae-50/seed-0/config.yaml").read_text()
-    assert "init_from: ../../vae-1/seed-0" in text
+    assert "init_from: ../../vae-1-short/seed-0" in text
 
 
 def test_iwae_is_burdas_network(tmp_path):

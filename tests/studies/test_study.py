@@ -453,3 +453,26 @@ def test_runs_are_listed_in_the_studys_order_whichever_came_first(study, tmp_pat
             (run.folder / "config.yaml").touch()
         studies.record(study, tmp_path, part)
     assert list(written(tmp_path)) == ["vae/seed-0", "vae/seed-1", "vae/seed-5", "beta/seed-0", "beta/seed-1"]
+
+
+def test_a_variant_may_have_values_of_its_own_on_an_axis(small_base, tmp_path):
+    content = {
+        "name": "own",
+        "base": small_base,
+        "variants": {"all": {}, "some": {"objective": "mu", "axes": {"model.posterior.latent": [3]}}},
+        "axes": {"model.posterior.latent": [2, 3, 4], "seed": [0]},
+    }
+    study = studies.study_from(content, "here")
+    latents = [(run.variant, run.config.model.posterior.latent) for run in studies.plan(study, tmp_path)]
+    assert latents == [("all", 2), ("all", 3), ("all", 4), ("some", 3)]
+    asked = studies.plan(study, tmp_path, options=("--model.posterior.latent", "4"))
+    assert [(run.variant, run.config.model.posterior.latent) for run in asked] == [("all", 4), ("some", 4)]
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [({"beta": [1]}, "axis of variant 'some'"), ({"seed": 1}, "wants a list of values"), ({"seed": []}, "got \\[\\]")],
+)
+def test_own_values_on_an_axis_that_is_none(small_base, own, said):
+    with pytest.raises(InputError, match=said):
+        studies.study_from({"name": "own", "base": small_base, "variants": {"some": {"axes": own}}}, "here")

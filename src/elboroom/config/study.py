@@ -84,7 +84,7 @@ class Study:
     base: dict[str, Any] = dataclasses.field(default_factory=dict)
     """A run's configuration."""
     variants: dict[Name, dict[str, Any]] = dataclasses.field(default_factory=lambda: {"base": {}})
-    """Name -> what it changes in the base."""
+    """Name -> what it changes in the base; under ``axes``, the values it has of its own on some of the study's axes."""
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = dataclasses.field(
         default_factory=lambda: {"seed": [0]}
     )
@@ -102,6 +102,17 @@ class Study:
     def _variants(self) -> "Study":
         if not self.variants:
             raise ValueError("a study needs at least one variant.")
+        return self
+
+    @model_validator(mode="after")
+    def _own_axes(self) -> "Study":
+        for name, change in self.variants.items():
+            own = change.get("axes", {})
+            for axis in own:
+                if axis not in self.axes:
+                    raise unknown(f"axis of variant '{name}'", axis, self.axes)
+                if not isinstance(own[axis], list) or not own[axis]:
+                    raise ValueError(f"variant '{name}' wants a list of values on axis '{axis}', got {own[axis]!r}.")
         return self
 
     @model_validator(mode="after")

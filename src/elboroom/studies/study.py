@@ -81,11 +81,13 @@ def scaled(study: Study, scale: str | None) -> Study:
 
 def plan(study: Study, out: Path, *, options: tuple[str, ...] = ()) -> list[Planned]:
     """Every run of the grid, validated. Precedence: base (with its scale), variant, axis, command line."""
-    planned, axes = [], _fixed(study.axes, options)
+    planned = []
     for variant, change in study.variants.items():
+        axes = _fixed({**study.axes, **change.get("axes", {})}, options)
+        changed = {"name": variant, **merged(study.base, {k: v for k, v in change.items() if k != "axes"})}
         for values in itertools.product(*axes.values()):
             point = dict(zip(axes, values, strict=True))
-            content = {"name": variant, **merged(study.base, change)}
+            content = changed
             for axis, value in point.items():
                 content = merged(content, nested(axis, value))
             if content.get("init_from"):
