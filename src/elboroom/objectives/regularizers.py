@@ -107,7 +107,7 @@ def mutual_divergence(
               L_{\mathrm{div}} = \frac{1}{M} \sum_{i \ne j} \sum_k \mathrm{softplus}(-\mathrm{KL}_{ijk})
 
     over the M = B(B-1) ordered pairs of a batch, KL between the base Gaussians, :math:`L_{\mathrm{std}}` the unbiased
-    standard deviation of :math:`\sum_k \mathrm{KL}_{ijk}`. Ma et al. (2019), arXiv:1901.01498, eq. (8)-(9).
+    standard deviation of :math:`\sum_k \mathrm{KL}_{ijk}`. Ma et al. (2019), arXiv:1901.01498, eq. (5)-(8).
 
     Args:
         draw: with a Gaussian base; both terms act on the batch.
