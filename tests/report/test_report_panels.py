@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 from pydantic import TypeAdapter
+from safetensors.numpy import save_file
 from synthetic_runs import config, save, score, write_run
 
 from elboroom.config.run import to_dict
@@ -256,6 +257,16 @@ def test_codes_of_two_dimensions_are_drawn_round_with_ticks_and_their_spread(tmp
     assert np.ptp(axes.get_xlim()) == pytest.approx(np.ptp(axes.get_ylim()))
     assert len(axes.get_xticks()) > 2
     assert [t.get_text() for t in axes.texts] == ["σ {:.2f}, {:.2f}".format(*z.std(axis=0))]
+
+
+def test_codes_that_were_laid_into_the_plane_have_neither_spread_nor_origin(tmp_path):
+    run = dataclasses.replace(read_run(write_run(tmp_path / "run", latent=2)), variant="vae")
+    save_file({"tsne": run.tensors("codes-test")["z"] + 50}, run.evaluation / "embedding.safetensors")
+    plain, laid = (
+        panels.figure(entry(kind="codes", pick=p), [run]).axes[0] for p in ("codes-test/z", "embedding/tsne")
+    )
+    assert [t.get_text() for t in laid.texts] == [""]
+    assert (len(plain.lines), len(laid.lines)) == (2, 0)
 
 
 def test_all_classes_stand_under_a_single_panel(tmp_path):

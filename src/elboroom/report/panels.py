@@ -28,6 +28,8 @@ PANEL = np.array([225.0, 160.0])
 NAMED = 8
 """Runs whose names a trade-off's panel holds; more are numbered."""
 UNBROKEN = "\u00a0"
+LAID = "embedding/"
+"""Where the metric leaves codes that it laid into the plane: only nearness counts there, no scale and no origin."""
 NEAR = 0.02
 """Share of a panel's sides within which points have one name."""
 CONSTANT_LEFT_OUT = ("squared-error", "grey-bce")
@@ -113,13 +115,14 @@ def codes(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
     if not panels:
         return None
     made, axes = _grid(len(panels), entry["columns"], (2.6, 2.85))
-    planes = [_plane(points) for _, points in panels]
+    laid = any(pick.startswith(LAID) for pick in (entry["pick"], *entry["picks"].values()))
+    planes = [(points, "") if laid else _plane(points) for _, points in panels]
     boxes = _boxes([plane for plane, _ in planes])
     for place, (run, codes), (plane, told), box in zip(axes, panels, planes, boxes, strict=False):
         labels = _labels(entry, run)
         _scatter(place, plane[:POINTS], None if labels is None else labels[:POINTS], box)
         _headed(place, run.title, told)
-        if codes.shape[1] == 2:  # principal components have their mean at 0
+        if codes.shape[1] == 2 and not laid:  # principal components have their mean at 0
             _origin(place)
     _classes(made, [_labels(entry, run) for run, _ in panels])
     return made
