@@ -231,8 +231,10 @@ class LinearSgd:
         self._random = np.random.default_rng(seed)
 
     def fit(self, x: np.ndarray, y: np.ndarray, valid_x: np.ndarray, valid_y: np.ndarray) -> "LinearSgd":
-        """Fit to the training rows; the validation rows say when to halve the rate. On raw codes of large scale its steps
-        are too long, and its accuracy low."""
+        """Fit to the training rows; the validation rows say when to halve the rate.
+
+        On raw codes of large scale its steps are too long, and its accuracy is low.
+        """
         self.classes_, targets = np.unique(y, return_inverse=True)
         bound = x.shape[1] ** -0.5
         self._weight = self._random.uniform(-bound, bound, (x.shape[1], len(self.classes_)))
