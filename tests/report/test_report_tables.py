@@ -88,6 +88,12 @@ def test_likelihoods_of_other_sample_counts_are_two_columns():
     assert any("samples differs" in m for m in table.methods)
 
 
+def test_a_likelihood_of_fewer_images_says_where_their_elbo_is():
+    few = replace(score("nll", 17.0, samples=500), examples=100)
+    (table,) = comparison([Entry(label="a", scores=[score("elbo", -20.0), few])])
+    assert any("on 100 examples (nll/bound/1 is minus the ELBO of these)" in m for m in table.methods)
+
+
 def test_a_fixed_code_shares_the_table_but_not_the_ranking():
     fixed = score("distortion", 1.0, samples=0, estimator="")
     drawn = [Entry(label=k, scores=[score("distortion", v)]) for k, v in (("a", 12.0), ("b", 11.0))]

@@ -487,6 +487,8 @@ def _method(score: Score, shared: Score) -> str:
     """How one column was measured, as far as it is not what all share."""
     p = score.protocol
     fewer = f"on {score.examples:,} examples" if score.examples != shared.examples else ""
+    if fewer and score.name == "nll":  # the first images of a set may be easier than all
+        fewer += " (nll/bound/1 is minus the ELBO of these)"
     probe = [f"{k} {v}" for k in ("code", "labels", "scaling", "classifier") if (v := getattr(p, k))]
     once = "one binarization of each image" if p.copies == 1 < shared.protocol.copies else ""
     words = [w for w in (_estimator(p), *probe, once, fewer) if w]
