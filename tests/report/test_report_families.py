@@ -1,6 +1,7 @@
 """Scores that a run has many of: which code, which labels, and controls that belong to the data."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from synthetic_runs import config, protocol, scores_like, write_run
@@ -42,6 +43,19 @@ def test_a_row_for_each_code_and_one_for_each_control(two):
         ("mu", "code: z"): ["86.00"],
         ("pca-6", "control"): ["80.00"],
     }
+
+
+def test_numbers_of_the_data_are_said_once_and_those_of_models_for_each(two):
+    def rarest(label, fewest):
+        counts = [probe(v, labels=str(n)) for n, v in ((100, fewest), (1000, 70.0))]
+        return entry(label, [replace(score, name="probe/rarest-class", better="") for score in counts])
+
+    [(_, same)] = families.families([rarest("vae", 3.0), rarest("mu", 3.0)], ["probe/rarest-class"])
+    assert list(shown(same)) == [("all models", "")]
+    [(_, other)] = families.families([rarest("vae", 3.0), rarest("mu", 4.0)], ["probe/rarest-class"])
+    assert [label for label, _ in shown(other)] == ["vae", "mu"]
+    alike = [entry(label, [probe(10.0), probe(10.0, labels="100")]) for label in ("one", "two")]  # both collapsed
+    assert len(families.families(alike, ["probe/knn"])[0][1].lines) == 2
 
 
 def test_codes_are_ranked_each_on_its_own_and_controls_never(two):

@@ -74,7 +74,7 @@ def _by_data(entries: list[Entry], name: str) -> list[list[tuple[Entry, Score]]]
 
 
 def _table(name: str, scored: list[tuple[Entry, Score]]) -> Table:
-    rows, shared = _rows(scored), _shared(s.protocol.estimator for _, s in scored)
+    rows, shared = _said_once(_rows(scored)), _shared(s.protocol.estimator for _, s in scored)
     ways = list(dict.fromkeys(way for row in rows for way in row.cells))
     first = scored[0][1]
     columns = [Column(name=name, unit=first.unit, better=first.better, words=_words(way, shared)) for way in ways]
@@ -110,6 +110,14 @@ def _rows(scored: list[tuple[Entry, Score]]) -> list[Row]:
         if not (row.control and cell):
             cell.append(score)
     return sorted(rows.values(), key=lambda row: row.control)
+
+
+def _said_once(rows: list[Row]) -> list[Row]:
+    """One row where all models have the same unranked numbers, which then are the data's and not the models'."""
+    numbers = [{way: [s.value for s in scores] for way, scores in row.cells.items()} for row in rows]
+    ranked = any(score.better for row in rows for scores in row.cells.values() for score in scores)
+    alike = len(rows) > 1 and not ranked and all(n == numbers[0] for n in numbers)
+    return [Row("all models", "", rows[0].cells)] if alike else rows
 
 
 def _shared(estimators: Iterable[str]) -> dict[str, list[str]]:
