@@ -58,6 +58,23 @@ def test_numbers_of_the_data_are_said_once_and_those_of_models_for_each(two):
     assert len(families.families(alike, ["probe/knn"])[0][1].lines) == 2
 
 
+def test_codes_are_columns_where_they_alone_tell_a_models_scores_apart():
+    def draws(label, prior, again):
+        codes = {"prior": prior, "reconstructions": again, "control: train images": 6.0}
+        made = [probe(v, code=code, labels="", scaling="", estimator="features") for code, v in codes.items()]
+        return entry(label, [replace(score, better="lower") for score in made])
+
+    [(_, table)] = families.families([draws("vae", 400.0, 90.0), draws("ae", 900.0, 10.0)], ["probe/knn"])
+    assert [column.title for column in table.columns] == ["prior", "reconstructions"]
+    assert shown(table) == {
+        ("vae", ""): ["400.00", "90.00"],
+        ("ae", ""): ["900.00", "10.00"],
+        ("train images", "control"): ["6.00", "6.00"],
+    }
+    best = [(line.label, [cell.best for cell in line.cells[:-1]]) for line in table.lines]
+    assert best == [("vae", [True, False]), ("ae", [False, True]), ("train images", [False, False])]
+
+
 def test_codes_are_ranked_each_on_its_own_and_controls_never(two):
     two[0].scores.append(probe(99.0, code="control: pixels"))
     table = families.families(two, ["probe/knn"])[0][1]

@@ -1,5 +1,7 @@
 """Tables of scores that a run has many of: a row for each code that was read, a column for each way of reading it.
 
+With a single way the codes are the columns.
+
 A probe, say, reads the mean and the sampled code, of 100 labels and of all, raw and standardized; and it reads controls
 (principal components, pixels, noise), which belong to the data and stand in rows of their own.
 """
@@ -74,7 +76,7 @@ def _by_data(entries: list[Entry], name: str) -> list[list[tuple[Entry, Score]]]
 
 
 def _table(name: str, scored: list[tuple[Entry, Score]]) -> Table:
-    rows, shared = _said_once(_rows(scored)), _shared(s.protocol.estimator for _, s in scored)
+    rows, shared = _said_once(_beside(_rows(scored))), _shared(s.protocol.estimator for _, s in scored)
     ways = list(dict.fromkeys(way for row in rows for way in row.cells))
     first = scored[0][1]
     columns = [Column(name=name, unit=first.unit, better=first.better, words=_words(way, shared)) for way in ways]
@@ -110,6 +112,21 @@ def _rows(scored: list[tuple[Entry, Score]]) -> list[Row]:
         if not (row.control and cell):
             cell.append(score)
     return sorted(rows.values(), key=lambda row: row.control)
+
+
+def _beside(rows: list[Row]) -> list[Row]:
+    """Codes as columns, where nothing else tells a model's scores apart (what draws are from, say); a control is none
+    of these codes, and stands under each."""
+    [way, *others] = dict.fromkeys(way for row in rows for way in row.cells)
+    codes = list(dict.fromkeys(row.code for row in rows if not row.control))
+    if others or way[0] or len(codes) < 2:
+        return rows
+    found: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        named = row.code if row.control else ""
+        held = found.setdefault((row.label, named), Row(row.label, named))
+        held.cells |= {(code, *way[1:]): row.cells[way] for code in (codes if row.control else [row.code])}
+    return list(found.values())
 
 
 def _said_once(rows: list[Row]) -> list[Row]:

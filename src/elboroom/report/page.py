@@ -154,7 +154,7 @@ def _further(entries: list[Entry], many: list[str]) -> list[tuple[str, tables.Ta
         known = [w for group in tables.GROUPS.values() for w in group]
         mine = [n for n in names if n.split("/")[0] in words or (not words and n.split("/")[0] not in known)]
         mine.sort(key=lambda n: (words.index(n.split("/")[0]), n.count("/")) if words else (0, 0))
-        found += [(title, table) for table in tables.comparison(entries, mine)] if mine else []
+        found += [(title, tables.said_once(table)) for table in tables.comparison(entries, mine)] if mine else []
     return found
 
 

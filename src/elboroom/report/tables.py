@@ -218,6 +218,14 @@ def comparison(
     return [_table(group, names, list(published), groups[0] if i else None) for i, group in enumerate(groups)]
 
 
+def said_once(table: Table) -> Table:
+    """One line where all have the same unranked numbers, which then are not the models' (a classifier's accuracy)."""
+    numbers = [[cell.text for cell in line.cells[:-1]] for line in table.lines]  # the last is time
+    if len(numbers) < 2 or any(c.better for c in table.columns) or any(n != numbers[0] for n in numbers):
+        return table
+    return dataclasses.replace(table, lines=[Line(label="all models", cells=table.lines[0].cells)])
+
+
 def grouped(entries: list[Entry], names: list[str]) -> list[list[Entry]]:
     """Runs whose scores of the same name hold under the same conditions; every run is in exactly one group."""
     groups: list[list[Entry]] = []
