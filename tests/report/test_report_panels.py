@@ -186,6 +186,16 @@ def test_many_runs_of_a_tradeoff_are_numbered_from_left_to_right_under_a_key(wei
     assert re.findall(r"(\d)\s(\w+)", drawn.get_supxlabel()) == [(str(i), name) for i, name in enumerate(by_rate, 1)]
 
 
+def test_a_long_key_stays_inside_the_figure_and_breaks_no_name(weighed):
+    names = [f"beta-{i}00-and-a-half-w784" for i in range(12)]
+    many = [dataclasses.replace(weighed[i % 2], variant=name) for i, name in enumerate(names)]
+    drawn = panels.figure(entry(kind="tradeoff", panels={"elbo": "ELBO", "rate": "rate"}), many)
+    figures.png(drawn)
+    key = next(t for t in drawn.texts if "half" in t.get_text())
+    assert key.get_window_extent().x1 <= drawn.bbox.x1
+    assert set(key.get_text().split()) >= set(names)
+
+
 def test_numbers_that_follow_each_other_are_a_range():
     assert panels._ranges([7, 3, 1, 2, 9]) == "1-3, 7, 9"
 
@@ -267,6 +277,7 @@ def test_codes_that_were_laid_into_the_plane_have_neither_spread_nor_origin(tmp_
     )
     assert [t.get_text() for t in laid.texts] == [""]
     assert (len(plain.lines), len(laid.lines)) == (2, 0)
+    assert laid.get_xlim()[0] > 30
 
 
 def test_all_classes_stand_under_a_single_panel(tmp_path):

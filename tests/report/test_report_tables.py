@@ -88,18 +88,18 @@ def test_likelihoods_of_other_sample_counts_are_two_columns():
     assert any("samples differs" in m for m in table.methods)
 
 
-def test_what_is_no_models_own_is_said_once():
-    def judged(accuracy):
-        return [
-            Entry(label=label, scores=[replace(score("fd/accuracy", a), better="")])
-            for label, a in zip("ab", accuracy, strict=True)
-        ]
-
-    same, other = (tables.said_once(comparison(judged(a), ["fd/accuracy"])[0]) for a in ((98.7, 98.7), (98.7, 98.8)))
-    assert [line.label for line in same.lines] == ["all models"]
-    assert [line.label for line in other.lines] == ["a", "b"]
-    ranked = tables.said_once(comparison([Entry(label=x, scores=[score("elbo", -1.0)]) for x in "ab"])[0])
-    assert len(ranked.lines) == 2
+@pytest.mark.parametrize(
+    ("name", "values", "labels"),
+    [
+        ("fd/accuracy", (98.7, 98.7), ["all models"]),
+        ("fd/accuracy", (98.7, 98.8), ["a", "b"]),
+        ("mpd", (7.0, 7.0), ["a", "b"]),  # equal by chance: the models' own
+    ],
+)
+def test_what_is_no_models_own_is_said_once(name, values, labels):
+    runs = [Entry(label=x, scores=[replace(score(name, v), better="")]) for x, v in zip("ab", values, strict=True)]
+    (table,) = comparison(runs, [name])
+    assert [line.label for line in tables.said_once(table).lines] == labels
 
 
 def test_a_likelihood_of_fewer_images_says_where_their_elbo_is():

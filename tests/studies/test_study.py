@@ -471,7 +471,12 @@ def test_a_variant_may_have_values_of_its_own_on_an_axis(small_base, tmp_path):
 
 @pytest.mark.parametrize(
     ("own", "said"),
-    [({"beta": [1]}, "axis of variant 'some'"), ({"seed": 1}, "wants a list of values"), ({"seed": []}, "got \\[\\]")],
+    [
+        ({"beta": [1]}, "axis of variant 'some'"),
+        ({"seed": 1}, "wants a list of values"),
+        ({"seed": []}, "got \\[\\]"),
+        (3, "wants axes with"),
+    ],
 )
 def test_own_values_on_an_axis_that_is_none(small_base, own, said):
     with pytest.raises(InputError, match=said):

@@ -252,7 +252,7 @@ def test_scores_come_out_of_the_weights_again(kept):
     assert re.match(r"runs/vae/seed-0/scores.json: active-units is 7, should be \d as its weights give", str(finding))
 
 
-def test_weights_are_kept_in_the_order_of_the_study_until_their_room_is_full(four, kept, tmp_path, monkeypatch):
+def test_weights_are_kept_in_the_order_of_the_study_as_far_as_they_fit(four, kept, tmp_path, monkeypatch):
     rows = json.loads((kept / "ledger.json").read_text())["runs"]
     first = [kept / row["folder"] / "weights.safetensors" for row in rows if row["weights"]]
     monkeypatch.setattr("elboroom.studies.results.ALL_WEIGHTS", sum(path.stat().st_size for path in first[:2]))

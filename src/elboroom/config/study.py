@@ -84,7 +84,8 @@ class Study:
     base: dict[str, Any] = dataclasses.field(default_factory=dict)
     """A run's configuration."""
     variants: dict[Name, dict[str, Any]] = dataclasses.field(default_factory=lambda: {"base": {}})
-    """Name -> what it changes in the base; under ``axes``, the values it has of its own on some of the study's axes."""
+    """Name -> what it changes in the base; under ``axes``, the values it has of its own on some of the study's axes,
+    which an option replaces and a scale's ``axes`` do not."""
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = dataclasses.field(
         default_factory=lambda: {"seed": [0]}
     )
@@ -107,7 +108,9 @@ class Study:
     @model_validator(mode="after")
     def _own_axes(self) -> "Study":
         for name, change in self.variants.items():
-            own = change.get("axes", {})
+            own = change.get("axes") or {}  # null: those of the study, as a scale may ask for
+            if not isinstance(own, dict):
+                raise ValueError(f"variant '{name}' wants axes with lists of values ({{seed: [0]}}), got {own!r}.")
             for axis in own:
                 if axis not in self.axes:
                     raise unknown(f"axis of variant '{name}'", axis, self.axes)

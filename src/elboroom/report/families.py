@@ -14,6 +14,7 @@ from typing import Any
 
 from elboroom.report.tables import (
     MISSING,
+    NO_MODELS_OWN,
     TITLES,
     Cell,
     Column,
@@ -76,7 +77,7 @@ def _by_data(entries: list[Entry], name: str) -> list[list[tuple[Entry, Score]]]
 
 
 def _table(name: str, scored: list[tuple[Entry, Score]]) -> Table:
-    rows, shared = _said_once(_beside(_rows(scored))), _shared(s.protocol.estimator for _, s in scored)
+    rows, shared = _said_once(name, _beside(_rows(scored))), _shared(s.protocol.estimator for _, s in scored)
     ways = list(dict.fromkeys(way for row in rows for way in row.cells))
     first = scored[0][1]
     columns = [Column(name=name, unit=first.unit, better=first.better, words=_words(way, shared)) for way in ways]
@@ -129,11 +130,10 @@ def _beside(rows: list[Row]) -> list[Row]:
     return list(found.values())
 
 
-def _said_once(rows: list[Row]) -> list[Row]:
-    """One row where all models have the same unranked numbers, which then are the data's and not the models'."""
+def _said_once(name: str, rows: list[Row]) -> list[Row]:
+    """One row where all models have the same numbers of what is none of theirs."""
     numbers = [{way: [s.value for s in scores] for way, scores in row.cells.items()} for row in rows]
-    ranked = any(score.better for row in rows for scores in row.cells.values() for score in scores)
-    alike = len(rows) > 1 and not ranked and all(n == numbers[0] for n in numbers)
+    alike = name in NO_MODELS_OWN and len({row.label for row in rows}) > 1 and all(n == numbers[0] for n in numbers)
     return [Row("all models", "", rows[0].cells)] if alike else rows
 
 

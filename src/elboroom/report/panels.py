@@ -28,8 +28,9 @@ PANEL = np.array([225.0, 160.0])
 NAMED = 8
 """Runs whose names a trade-off's panel holds; more are numbered."""
 UNBROKEN = "\u00a0"
-LAID = "embedding/"
-"""Where the metric leaves codes that it laid into the plane: only nearness counts there, no scale and no origin."""
+"""A blank at which no line is broken."""
+LAID = "embedding/tsne"
+"""Codes that were laid into the plane: only nearness counts there, no scale and no origin."""
 NEAR = 0.02
 """Share of a panel's sides within which points have one name."""
 CONSTANT_LEFT_OUT = ("squared-error", "grey-bce")
@@ -115,14 +116,15 @@ def codes(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
     if not panels:
         return None
     made, axes = _grid(len(panels), entry["columns"], (2.6, 2.85))
-    laid = any(pick.startswith(LAID) for pick in (entry["pick"], *entry["picks"].values()))
-    planes = [(points, "") if laid else _plane(points) for _, points in panels]
+    laid = [entry["picks"].get(run.variant, entry["pick"]) == LAID for run, _ in panels]
+    planes = [(points, "") if free else _plane(points) for (_, points), free in zip(panels, laid, strict=True)]
     boxes = _boxes([plane for plane, _ in planes])
-    for place, (run, codes), (plane, told), box in zip(axes, panels, planes, boxes, strict=False):
+    boxes = [_around(plane) if free else box for (plane, _), box, free in zip(planes, boxes, laid, strict=True)]
+    for place, (run, codes), (plane, told), box, free in zip(axes, panels, planes, boxes, laid, strict=False):
         labels = _labels(entry, run)
         _scatter(place, plane[:POINTS], None if labels is None else labels[:POINTS], box)
         _headed(place, run.title, told)
-        if codes.shape[1] == 2 and not laid:  # principal components have their mean at 0
+        if codes.shape[1] == 2 and not free:  # principal components have their mean at 0
             _origin(place)
     _classes(made, [_labels(entry, run) for run, _ in panels])
     return made
@@ -164,10 +166,15 @@ class Box:
         axes.set_aspect("equal")
 
 
+def _around(points: np.ndarray) -> Box:
+    """What holds the points, where any is finite."""
+    seen = points[np.isfinite(points).all(axis=1)]
+    return Box(seen.min(axis=0), seen.max(axis=0)) if len(seen) else Box(np.zeros(2), np.ones(2))
+
+
 def _box(points: np.ndarray) -> Box:
     """What holds the points and the origin, from which distances are read."""
-    seen = np.vstack([points[np.isfinite(points).all(axis=1)], np.zeros(2)])
-    return Box(seen.min(axis=0), seen.max(axis=0))
+    return _around(np.vstack([points, np.zeros((1, 2))]))
 
 
 def _boxes(planes: Sequence[np.ndarray]) -> list[Box]:
@@ -324,9 +331,8 @@ def tradeoff(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
         if absent:
             _below(place, f"not measured: {', '.join(absent)}")
     if key:
-        lines = textwrap.fill(
-            "   ".join(words.replace(" ", UNBROKEN) for words in key), round(22 * made.get_figwidth())
-        )
+        unbroken = "   ".join(words.replace(" ", UNBROKEN) for words in key)
+        lines = textwrap.fill(unbroken, round(18 * made.get_figwidth()), break_on_hyphens=False)
         made.supxlabel(lines, x=0.02, ha="left", fontsize=6.5, color=SOFT, linespacing=1.5)
     return made
 

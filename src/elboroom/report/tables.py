@@ -11,6 +11,8 @@ from typing import Any
 from elboroom.scores import Protocol, Score
 
 MISSING = "—"
+NO_MODELS_OWN = ("confidence/baseline", "classifier/accuracy", "fd/accuracy", "probe/rarest-class")
+"""Scores of the data and of classifiers trained on them, which every run brings."""
 FEW = 10
 """Effective importance samples an image under which a likelihood is called loose."""
 HEADLINE = ("elbo", "rate", "distortion", "nll", "bound/grey-bce", "active-units", "accuracy/z", "accuracy/mean")
@@ -219,9 +221,10 @@ def comparison(
 
 
 def said_once(table: Table) -> Table:
-    """One line where all have the same unranked numbers, which then are not the models' (a classifier's accuracy)."""
+    """One line where all models have the same numbers of what is none of theirs."""
     numbers = [[cell.text for cell in line.cells[:-1]] for line in table.lines]  # the last is time
-    if len(numbers) < 2 or any(c.better for c in table.columns) or any(n != numbers[0] for n in numbers):
+    shared = all(c.name in NO_MODELS_OWN for c in table.columns) and all(n == numbers[0] for n in numbers)
+    if not shared or len({line.label for line in table.lines}) < 2:
         return table
     return dataclasses.replace(table, lines=[Line(label="all models", cells=table.lines[0].cells)])
 
@@ -495,7 +498,7 @@ def _method(score: Score, shared: Score) -> str:
     """How one column was measured, as far as it is not what all share."""
     p = score.protocol
     fewer = f"on {score.examples:,} examples" if score.examples != shared.examples else ""
-    if fewer and score.name == "nll":  # the first images of a set may be easier than all
+    if score.name == "nll" and p.samples > 1 and score.examples < shared.examples:  # these may be easier than all
         fewer += " (nll/bound/1 is minus the ELBO of these)"
     probe = [f"{k} {v}" for k in ("code", "labels", "scaling", "classifier") if (v := getattr(p, k))]
     once = "one binarization of each image" if p.copies == 1 < shared.protocol.copies else ""

@@ -83,7 +83,7 @@ def plan(study: Study, out: Path, *, options: tuple[str, ...] = ()) -> list[Plan
     """Every run of the grid, validated. Precedence: base (with its scale), variant, axis, command line."""
     planned = []
     for variant, change in study.variants.items():
-        axes = _fixed({**study.axes, **change.get("axes", {})}, options)
+        axes = _fixed({**study.axes, **(change.get("axes") or {})}, options)
         changed = {"name": variant, **merged(study.base, {k: v for k, v in change.items() if k != "axes"})}
         for values in itertools.product(*axes.values()):
             point = dict(zip(axes, values, strict=True))
