@@ -314,8 +314,7 @@ def tradeoff(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
     """
     across, points = entry["across"], [(r.title, r.tested) for r in runs if r.status not in ("missing", "pending")]
     placed = sorted((p for p in points if across in p[1]), key=lambda p: p[1][across])
-    key = [f"{i} {title}" for i, (title, _) in enumerate(placed, 1)] if len(placed) > NAMED else []
-    numbers = {title: i for i, (title, _) in enumerate(placed, 1)} if key else {}
+    numbers = {title: i for i, (title, _) in enumerate(placed, 1)} if len(placed) > NAMED else {}
     panels = [n for n in entry["panels"] if any(n in values and across in values for _, values in points)]
     if not panels:
         return None
@@ -330,8 +329,8 @@ def tradeoff(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
         place.set_xlabel(across, fontsize=7.5, color=INK)
         if absent:
             _below(place, f"not measured: {', '.join(absent)}")
-    if key:
-        unbroken = "   ".join(words.replace(" ", UNBROKEN) for words in key)
+    if numbers:
+        unbroken = "   ".join(f"{i} {title}".replace(" ", UNBROKEN) for title, i in numbers.items())
         lines = textwrap.fill(unbroken, round(18 * made.get_figwidth()), break_on_hyphens=False)
         made.supxlabel(lines, x=0.02, ha="left", fontsize=6.5, color=SOFT, linespacing=1.5)
     return made
