@@ -33,6 +33,8 @@ class Study:
     """Only these variants, with commas between: --variants vae,beta-vae."""
     out: Path | None = None
     """Folder of the study; by default runs/<name of the study>."""
+    kept: Path | None = None
+    """Results of this study (what `elboroom results` wrote): their runs are taken over, not trained anew."""
     budget: str | None = None
     """Stop in time, resumable: 45m, 2h, 90s."""
     data_dir: Path | None = None
@@ -42,13 +44,17 @@ class Study:
 
     def __call__(self, options: list[str]) -> int:
         from elboroom.studies import study as studies
+        from elboroom.studies.restore import take_over
 
         use_data(self.data_dir)
         found = studies.scaled(studies.find(self.study), self.scale)
         out = self.out or Path("runs") / "-".join(filter(None, [found.name, self.scale]))
-        planned = studies.only(studies.plan(found, out, options=tuple(options)), self.variants)
+        everything = studies.plan(found, out, options=tuple(options))
+        planned = studies.only(everything, self.variants)
         if self.dry_run:
             return _dry_run(planned, found.metrics)
+        if self.kept is not None:
+            take_over(found, out, everything, self.kept, print)
         with stopping(self.budget) as stop, Screen() as screen:
             more = {"stop": stop, "cache": cache_folder(), "report": screen.for_run, "say": screen.say}
             studies.carry_out(found, out, planned, **more)

@@ -253,12 +253,22 @@ class Run:
         training = self.config.training
         return "raw" if training.average is None or training.evaluate_with == "raw" else "average"
 
+    @property
+    def _group(self) -> str:
+        """The part of the checkpoint that holds the weights in use."""
+        return {"raw": "model", "average": "average"}[self.weights]
+
+    @cached_property
+    def weights_file(self) -> Path:
+        """The file of the weights in use; absent in a run taken over from results that did not keep it."""
+        return self.store.path(self.step) / f"{self._group}.safetensors"
+
     @cached_property
     def checkpoint_hash(self) -> str:
         """Twelve hexadecimal digits of the sha256 of the weights in use."""
-        file = {"raw": "model", "average": "average"}[self.weights]
-        content = (self.store.path(self.step) / f"{file}.safetensors").read_bytes()
-        return hashlib.sha256(content).hexdigest()[:12]
+        if not self.weights_file.exists():
+            return self.store.sums(self.step)[self.weights_file.name][:12]
+        return hashlib.sha256(self.weights_file.read_bytes()).hexdigest()[:12]
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -267,7 +277,7 @@ class Run:
 
     @cached_property
     def _checkpoint(self) -> Any:
-        checkpoint = self.store.load(self.step, only=("model", "average", "companion"))
+        checkpoint = self.store.load(self.step, only=(self._group,))
         if checkpoint.values["identity"] != identity(self.folder):
             raise InputError(
                 f"{self.store.path(self.step)}: it belongs to another configuration than config.yaml says. "
@@ -280,9 +290,8 @@ class Run:
         """The trained model, in evaluation mode."""
         values = self._checkpoint.values
         built = build.model(self.config, self.shape, values["data_values"])
-        name = {"raw": "model", "average": "average"}[self.weights]
         try:
-            built.load_state_dict(self._checkpoint.groups[name])
+            built.load_state_dict(self._checkpoint.groups[self._group])
         except (RuntimeError, KeyError) as error:
             raise InputError(
                 f"{self.store.path(self.step)}: its weights are not those of the model in config.yaml "
@@ -296,7 +305,7 @@ class Run:
         values = self._checkpoint.values
         built = build.companion(self.config, values["classes"])
         if built is not None:
-            built.load_state_dict(self._checkpoint.groups["companion"])
+            built.load_state_dict(self.store.load(self.step, only=("companion",)).groups["companion"])
             built.to(self.device).eval()
         return built
 

@@ -86,8 +86,9 @@ class RunFolder:
         folder = self.path / "evaluation"
         if self.epoch is not None:
             return self._at_epoch(self.epoch)
-        for pointer in ("best", "last"):
-            name = _text(self.path / "checkpoints" / pointer).strip()
+        kept = _mapping(self.path / "checkpoint.json", []).get("step")  # of kept results
+        names = [_text(self.path / "checkpoints" / pointer).strip() for pointer in ("best", "last")]
+        for name in (f"step-{kept}", *names):
             if name and "/" not in name and (folder / name).is_dir():
                 return folder / name
         steps = [p for p in folder.glob("step-*") if p.name.removeprefix("step-").isdigit()]
@@ -95,7 +96,7 @@ class RunFolder:
 
     @property
     def evaluated_step(self) -> int | None:
-        """The step of the evaluated checkpoint; None where there is none, as in kept results."""
+        """The step of the evaluated checkpoint; None where there is none, as in results that older versions kept."""
         return int(self.evaluation.name.removeprefix("step-")) if self.evaluation else None
 
     @property
@@ -119,6 +120,11 @@ class RunFolder:
     def at(self, epoch: int) -> "RunFolder":
         """The run as it was evaluated at a kept epoch."""
         return dataclasses.replace(self, epoch=epoch)
+
+    def _holding(self, file: str) -> Path | None:
+        """The folder with a file of the evaluation: its own, or of kept results the run's; None where there is none."""
+        places = [self.evaluation] if self.epoch is not None else [self.evaluation, self.path]
+        return next((place for place in places if place is not None and (place / file).is_file()), None)
 
     def _at_epoch(self, epoch: int) -> Path | None:
         if self.steps_per_epoch is None:
@@ -147,7 +153,8 @@ class RunFolder:
     @cached_property
     def doubts(self) -> list[str]:
         """What the evaluations said against trusting a number, where that number is one that is shown."""
-        last = _doubts(self.evaluation, self.scores) if self.evaluation else []
+        noted = self._holding("notes.json")
+        last = _doubts(noted, self.scores) if noted else []
         before = []
         for folder in sorted(self.path.glob("evaluation/step-*")) if self.steps_per_epoch else ():
             step = int(folder.name.removeprefix("step-"))
@@ -170,11 +177,11 @@ class RunFolder:
 
     def tensors(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of an evaluation file (`codes-test`, `examples`, `pictures`); none where there is no such file."""
-        path = self.evaluation / f"{name}.safetensors" if self.evaluation else None
-        if path is None or not path.is_file():
+        folder = self._holding(f"{name}.safetensors")
+        if folder is None:
             return {}
         try:
-            return load_file(path)
+            return load_file(folder / f"{name}.safetensors")
         except (SafetensorError, OSError, KeyError, ValueError):
             return {}
 

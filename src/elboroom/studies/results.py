@@ -21,6 +21,12 @@ SMALL_FILES = (
     *("config.yaml", "environment.json", "sessions.jsonl", "state.json"),
     *("metrics.jsonl", "timing.jsonl", "scores.json", "lr-search.json"),
 )
+SHOWN_FILES = ("pictures.safetensors", "embedding.safetensors", "measured.json", "skipped.json", "timing.json")
+"""Of an evaluation: what pages are drawn from, and with which metrics it was made. Scores and values per example lie
+beside them."""
+CHECKPOINT = "checkpoint.json"
+"""The evaluated checkpoint's own record: its step, what the model is built for, the hashes of its files."""
+LARGEST_CODES = 1_000_000  # bytes at half precision; larger ones are not kept
 
 
 def collect(study: Path, out: Path, page: Path, command: str) -> dict[str, Any]:
@@ -147,6 +153,9 @@ def _keep(study: Path, out: Path, run: dict[str, Any], room: int) -> dict[str, A
         if (opened.evaluation / "notes.json").exists():  # what is to be doubted of these numbers
             shutil.copyfile(opened.evaluation / "notes.json", target / "notes.json")
         _keep_along(opened, target)
+        for evaluation in source.glob("evaluation/step-*"):
+            _keep_shown(evaluation, target / "evaluation" / evaluation.name)
+        shutil.copyfile(opened.store.path(opened.step) / "state.json", target / CHECKPOINT)
         row |= {"checkpoint": opened.checkpoint_hash, "weights": _keep_weights(opened, target, room)}
     if (target / "scores.json").exists():
         row |= {"scores": brief(target / "scores.json")}
@@ -158,6 +167,28 @@ def _keep_examples(run: runs.Run, target: Path) -> None:
     if path.exists():
         values = {k: v.to(torch.float32) for k, v in load_file(path).items()}
         save_file(values, target / "examples.safetensors", metadata={"format": str(FORMAT)})
+
+
+def _keep_shown(evaluation: Path, target: Path) -> None:
+    """What a page is drawn from, so that it can be drawn again; codes at half precision, which no eye tells apart."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in SHOWN_FILES:
+        if (evaluation / name).exists():
+            shutil.copyfile(evaluation / name, target / name)
+    if (evaluation / "codes-test.safetensors").exists():
+        codes = _smaller(load_file(evaluation / "codes-test.safetensors"))
+        if codes:
+            save_file(codes, target / "codes-test.safetensors", metadata={"format": str(FORMAT)})
+
+
+def _smaller(codes: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Codes with their labels, as far as they are small: all of them, or the draws alone, or none."""
+    halves = {name: codes[name].half() for name in ("z", "mean", "log_var") if name in codes}
+    for names in (tuple(halves), ("z",)):
+        kept = {name: halves[name] for name in names if name in halves}
+        if kept and sum(v.numel() * v.element_size() for v in kept.values()) <= LARGEST_CODES:
+            return kept | {name: codes[name] for name in ("labels",) if name in codes}
+    return {}
 
 
 def _keep_along(run: runs.Run, target: Path) -> None:
@@ -173,7 +204,7 @@ def _keep_along(run: runs.Run, target: Path) -> None:
 def _keep_weights(run: runs.Run, target: Path, room: int) -> bool:
     name = {"raw": "model", "average": "average"}[run.weights]
     source = run.store.path(run.step) / f"{name}.safetensors"
-    fits = _size(source) <= min(room, LARGEST_WEIGHTS)
+    fits = 0 < _size(source) <= min(room, LARGEST_WEIGHTS)
     if fits:
         shutil.copyfile(source, target / "weights.safetensors")
     return fits

@@ -192,6 +192,10 @@ class Store:
                 groups[name] = self._read(folder / file, expected)
         return Checkpoint(state["step"], groups, state["values"])
 
+    def sums(self, step: int) -> dict[str, str]:
+        """The sha256 of each file of a checkpoint, as its record says; InputError as for `load`."""
+        return self._state(self.path(step))["sha256"]
+
     def _state(self, folder: Path) -> dict[str, Any]:
         try:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
