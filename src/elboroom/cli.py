@@ -51,6 +51,8 @@ class Study:
         out = self.out or Path("runs") / "-".join(filter(None, [found.name, self.scale]))
         everything = studies.plan(found, out, options=tuple(options))
         planned = studies.only(everything, self.variants)
+        if self.dry_run and self.kept is not None:
+            raise InputError("--dry-run writes nothing, and --kept takes runs over. Leave one of them out.")
         if self.dry_run:
             return _dry_run(planned, found.metrics)
         if self.kept is not None:

@@ -195,6 +195,13 @@ def load(folder: str | Path, *, checkpoint: str = "auto", device: str = "cpu", t
     return Run(folder, config, checkpoint, find_device(device))
 
 
+def resumable(folder: Path, step: int | None = None) -> bool:
+    """Whether a checkpoint (by default the latest) holds what training goes on from; also where there is none yet."""
+    store = Store(folder / "checkpoints")
+    step = store.latest() if step is None else step
+    return step is None or not store.path(step).exists() or (store.path(step) / "optimizer.safetensors").exists()
+
+
 def no_encoder(run: "Run") -> str:
     """Why there is nothing to encode with, and what there is instead."""
     return (
@@ -260,8 +267,13 @@ class Run:
 
     @cached_property
     def weights_file(self) -> Path:
-        """The file of the weights in use; absent in a run taken over from results that did not keep it."""
+        """The file of the weights in use; absent in a run taken over from results that did not keep them."""
         return self.store.path(self.step) / f"{self._group}.safetensors"
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether the run came from kept results, which hold nothing to go on training from, and perhaps no weights."""
+        return not resumable(self.folder, self.step)
 
     @cached_property
     def checkpoint_hash(self) -> str:
@@ -273,25 +285,30 @@ class Run:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example."""
-        return tuple(self._checkpoint.values["shape"])
+        return tuple(self._facts["shape"])
+
+    @property
+    def values(self) -> str:
+        """What the model's data are: binary, unit-interval or real."""
+        return self._facts["data_values"]
 
     @cached_property
-    def _checkpoint(self) -> Any:
-        checkpoint = self.store.load(self.step, only=(self._group,))
-        if checkpoint.values["identity"] != identity(self.folder):
+    def _facts(self) -> dict[str, Any]:
+        """What the checkpoint's record says; InputError where it is not that of config.yaml."""
+        facts = self.store.load(self.step, only=()).values
+        if facts["identity"] != identity(self.folder):
             raise InputError(
                 f"{self.store.path(self.step)}: it belongs to another configuration than config.yaml says. "
                 "Undo the edit of config.yaml or of the checkpoints, or train anew."
             )
-        return checkpoint
+        return facts
 
     @cached_property
     def model(self) -> VAE:
         """The trained model, in evaluation mode."""
-        values = self._checkpoint.values
-        built = build.model(self.config, self.shape, values["data_values"])
+        built = build.model(self.config, self.shape, self.values)
         try:
-            built.load_state_dict(self._checkpoint.groups[self._group])
+            built.load_state_dict(self.store.load(self.step, only=(self._group,)).groups[self._group])
         except (RuntimeError, KeyError) as error:
             raise InputError(
                 f"{self.store.path(self.step)}: its weights are not those of the model in config.yaml "
@@ -301,9 +318,10 @@ class Run:
 
     @cached_property
     def companion(self) -> Any:
-        """The trained companion, or None."""
-        values = self._checkpoint.values
-        built = build.companion(self.config, values["classes"])
+        """The trained companion; None without one, and in a run taken over from results, which keep none."""
+        if self.taken_over:
+            return None
+        built = build.companion(self.config, self._facts["classes"])
         if built is not None:
             built.load_state_dict(self.store.load(self.step, only=("companion",)).groups["companion"])
             built.to(self.device).eval()
@@ -335,10 +353,9 @@ class Run:
         x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
         if not x.isfinite().all():
             raise InputError("the images hold NaN or infinite values; fill or remove them first.")
-        values = self._checkpoint.values["data_values"]
-        if values != "real" and len(x) and (x.min() < 0 or x.max() > 1):
+        if self.values != "real" and len(x) and (x.min() < 0 or x.max() > 1):
             raise InputError(f"the model takes values in [0, 1], got {x.min():.3g} to {x.max():.3g}; scale them.")
-        return ((x > 0.5).float() if values == "binary" else x).to(self.device)
+        return ((x > 0.5).float() if self.values == "binary" else x).to(self.device)
 
     @torch.no_grad()
     def encode(self, images: Array, batch: int = 1000) -> Float[Array, "n latent"]:

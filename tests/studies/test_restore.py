@@ -6,14 +6,17 @@ import shutil
 
 import pytest
 
-from elboroom import runs
-from elboroom.config import load_study
+from elboroom import runs, scores
+from elboroom.config import Study, load_study
+from elboroom.config.files import parse_yaml
 from elboroom.errors import InputError
-from elboroom.report.folders import read_study
+from elboroom.report import report
+from elboroom.report.folders import read_run, read_study
 from elboroom.report.page import pictures
 from elboroom.studies import study as studies
+from elboroom.studies.execute import extend
 from elboroom.studies.restore import take_over
-from elboroom.studies.results import collect
+from elboroom.studies.results import collect, hashes
 from elboroom.studies.verify import arithmetic
 
 
@@ -56,22 +59,30 @@ def test_weights_that_were_kept_decode_and_those_that_were_not_are_named(study, 
         second.sample(2)
 
 
-def test_other_metrics_leave_the_scores_of_weights_that_were_not_kept(study, four_kept, tmp_path):
+def test_other_metrics_are_measured_where_the_weights_are(study, four_kept, tmp_path):
+    """The classifier beside the model was not kept: what it said stays, and nothing fails for want of it."""
     planned, said = taken(study, tmp_path, four_kept)
     before = (tmp_path / "vae" / "seed-1" / "scores.json").read_bytes()
     nll = dataclasses.replace(study.metrics.nll, samples=3)
     more = dataclasses.replace(study, metrics=dataclasses.replace(study.metrics, nll=nll))
     studies.carry_out(more, tmp_path, studies.only(planned, "vae"), say=said.append)
-    assert [line for line in said if "seed-1" in line] == [
-        "[2/2] vae/seed-1: asked for other metrics, but its weights were not kept: its scores stay as they are"
+    assert [line for line in said[1:] if "converged" not in line] == [
+        "[1/2] vae/seed-0: evaluating",
+        "[2/2] vae/seed-1: asked for other metrics, but its weights were not kept: its scores stay as they are",
     ]
     assert (tmp_path / "vae" / "seed-1" / "scores.json").read_bytes() == before
+    found = scores.load(tmp_path / "vae" / "seed-0" / "scores.json")
+    assert {3} <= {s.protocol.samples for s in found if s.name == "nll"}
+    assert "accuracy/z" in {s.name for s in found}
 
 
 def test_another_configuration_is_not_taken_over(study, four_kept, tmp_path):
     planned, said = taken(study, tmp_path, four_kept, ("--training.batch", "16"))
     assert {run.status for run in planned} == {"missing"}
-    assert said[0] == f"vae/seed-0: not taken over from {four_kept}: it was trained with another configuration"
+    assert said[0] == (
+        f"vae/seed-0: not taken over from {four_kept}: it was trained with another configuration (or with data or "
+        "weights at another path)"
+    )
     assert said[-1] == f"0 of 8 runs taken over from {four_kept}"
     assert not list(tmp_path.rglob("config.yaml"))
 
@@ -100,13 +111,111 @@ def test_a_run_taken_over_gets_no_longer(study, four_kept, tmp_path):
         studies.carry_out(study, tmp_path, planned)
 
 
+def edited(kept, place, name, old, new):
+    """A copy of kept results in which a file of a run says something else."""
+    folder = shutil.copytree(kept, place)
+    path = folder / "runs" / "vae" / "seed-0" / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"), [("scores.json", "0.", "1."), ("checkpoint.json", '"step": 2', '"step": "../../elsewhere"')]
+)
+def test_a_file_that_is_not_as_the_ledger_lists_it_is_not_taken_over(study, four_kept, tmp_path, name, old, new):
+    _, said = taken(study, tmp_path / "s", edited(four_kept, tmp_path / "edited", name, old, new))
+    assert f"{name}: not as ledger.json lists it" in said[0]
+    assert said[-1].startswith("7 of 8")
+    assert {p.name for p in tmp_path.iterdir()} == {"s", "edited"}
+
+
+def test_a_record_that_leads_elsewhere_is_refused_also_under_its_own_seal(study, four_kept, tmp_path):
+    folder = edited(four_kept, tmp_path / "edited", "checkpoint.json", '"step": 2', '"step": "../../elsewhere"')
+    ledger = json.loads((folder / "ledger.json").read_text())
+    ledger["files"] = hashes(folder)
+    (folder / "ledger.json").write_text(json.dumps(ledger))
+    _, said = taken(study, tmp_path / "s", folder)
+    assert said[0].endswith("checkpoint.json: it names no step")
+    assert {p.name for p in tmp_path.iterdir()} == {"s", "edited"}
+
+
+def test_results_of_another_study(study, four_kept, tmp_path):
+    with pytest.raises(InputError, match="holds results of the study 'four', not of 'five'"):
+        taken(dataclasses.replace(study, name="five"), tmp_path, four_kept)
+
+
+def test_a_page_of_kept_results_goes_elsewhere_and_leaves_them_as_they_are(four_kept, tmp_path):
+    before = files(four_kept)
+    with pytest.raises(InputError, match=r"kept results.*Name a file for the page \(--out\)"):
+        report([four_kept])
+    assert report([four_kept], tmp_path / "page.html").exists()
+    assert files(four_kept) == before
+
+
+CHAIN = """
+name: chain
+base:
+  data: {name: digits, binarize: dynamic, limit: 64}
+  model:
+    encoder: {kind: mlp, hidden: [8]}
+    decoder: {kind: mlp, hidden: [8]}
+    posterior: {kind: gaussian, latent: 2}
+  training: {epochs: 3, batch: 32, threads: 1, average: 0.9, keep_epochs: [1, 2]}
+variants:
+  first: {}
+  raw: {training: {evaluate_with: raw}}
+  second: {init_from: "{out}/first/seed-{seed}"}
+axes: {seed: [0, 1]}
+metrics: {nll: {samples: 2, images: 40}, along: [{kind: shuffled-codes}]}
+"""
+
+
+def test_kept_epochs_averages_and_runs_that_start_from_another(tmp_path):
+    study = Study(**parse_yaml(CHAIN, "here"))
+    planned = studies.plan(study, tmp_path / "a")
+    studies.carry_out(study, tmp_path / "a", studies.only(planned, "first,raw"))
+    (tmp_path / "page.html").touch()
+    (tmp_path / "a" / "figures").mkdir(exist_ok=True)
+    collect(tmp_path / "a", tmp_path / "kept", tmp_path / "page.html", "typed")
+    again, said = taken(study, tmp_path / "b", tmp_path / "kept")
+    assert [line.split(": not")[0] for line in said if "not taken" in line] == ["first/seed-1"]
+    assert said[0].endswith("its weights were not kept, and another run starts from them")
+    studies.carry_out(study, tmp_path / "b", again, say=said.append)
+    assert {run.status for run in again} == {"done"}
+    assert [line for line in said if "training" in line] == [
+        "[2/6] first/seed-1: training",
+        "[5/6] second/seed-0: training",
+        "[6/6] second/seed-1: training",
+    ]
+    assert not any("evaluating" in line for line in said if "first/seed-0" in line or "raw" in line)
+    for name in ("first/seed-0", "raw/seed-0", "raw/seed-1"):
+        there, here, kept = (read_run(tmp_path / place / name) for place in ("a", "b", "kept/runs"))
+        assert there.along == here.along == kept.along
+        assert [row["step"] for row in there.along] == [2, 4, 6]
+        assert there.evaluated_step == here.evaluated_step == kept.evaluated_step == 6
+    for name in ("first/seed-0", "raw/seed-0"):
+        assert (runs.load(tmp_path / "a" / name).sample(1) == runs.load(tmp_path / "b" / name).sample(1)).all()
+
+
+def test_resuming_a_run_that_was_taken_over_changes_nothing(study, four_kept, tmp_path):
+    taken(study, tmp_path, four_kept)
+    folder = tmp_path / "vae" / "seed-0"
+    before = files(folder)
+    with pytest.raises(InputError, match="taken over from kept results"):
+        extend(folder, runs.load(folder).config, ["--training.epochs", "5"])
+    assert files(folder) == before
+
+
 def test_a_folder_without_results(study, tmp_path):
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match=r"ledger\.json: no such file"):
         taken(study, tmp_path / "s", tmp_path / "nowhere")
 
 
 def test_a_page_of_kept_results_has_the_pictures_of_the_study(four, four_kept):
     for there, here in zip(read_study(four).runs, read_study(four_kept).runs, strict=True):
-        assert [p.name for p in pictures(here)] == [p.name for p in pictures(there)]
         assert here.evaluated_step == there.evaluated_step
         assert here.doubts == there.doubts
+        drawn = [p.name for p in pictures(there)] if there.seed == 0 else []  # one seed's alone are kept
+        assert [p.name for p in pictures(here)][: len(drawn)] == drawn
+        assert bool(here.tensors("pictures")) == (there.seed == 0)

@@ -166,8 +166,9 @@ def _plain(value: Any) -> str:
 def has_likelihood(run: Run) -> bool:
     """Whether log p(x) can be estimated by q(z|x): one that has a density and was trained, and a likelihood that is
     one."""
-    dense = run.config.model.posterior.kind != "point" and run.model.decoder.offset(run.shape) is not None
-    return dense and run.config.trains_encoder
+    if run.config.model.posterior.kind == "point" or not run.config.trains_encoder:
+        return False
+    return build.model(run.config, run.shape, run.values).decoder.offset(run.shape) is not None
 
 
 def _compatible(run: Run, other: DataConfig) -> object:
@@ -177,7 +178,7 @@ def _compatible(run: Run, other: DataConfig) -> object:
             f"data '{data.title}' has shape {tuple(data.shape)}, the model of {run.folder} takes {run.shape}. "
             "Choose data of that shape (--data.size for a folder of images)."
         )
-    wanted = run._checkpoint.values["data_values"]
+    wanted = run.values
     if data.values != wanted:
         raise InputError(
             f"data '{data.title}' holds {data.values} values, the model of {run.folder} takes {wanted}. "

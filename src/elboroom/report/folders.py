@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -121,6 +122,11 @@ class RunFolder:
         """The run as it was evaluated at a kept epoch."""
         return dataclasses.replace(self, epoch=epoch)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is part of kept results, which have a ledger and stay as they are."""
+        return (self.path / "checkpoint.json").is_file()
+
     def _holding(self, file: str) -> Path | None:
         """The folder with a file of the evaluation: its own, or of kept results the run's; None where there is none."""
         places = [self.evaluation] if self.epoch is not None else [self.evaluation, self.path]
@@ -142,8 +148,10 @@ class RunFolder:
         """What was measured of checkpoints on the way and of the last, as log lines, one for each split."""
         rows = []
         files = [*self.path.glob("evaluation/step-*/scores.json"), *self.path.glob("along/step-*[0-9].json")]
+        files += [self.path / "scores.json"] if self.is_kept and self.evaluation else []
         for path in files if self.steps_per_epoch else ():
-            step = int(next(p for p in (path.stem, path.parent.name) if p.startswith("step-")).removeprefix("step-"))
+            names = (path.stem, path.parent.name, f"step-{self.evaluated_step}")  # the last: kept results' own scores
+            step = int(next(p for p in names if p.startswith("step-")).removeprefix("step-"))
             found = [s for s in _scores_in(path, self) if s.protocol.data == self.data]
             for split in dict.fromkeys(s.protocol.split for s in found):
                 values = by_name([s for s in found if s.protocol.split == split])
@@ -155,13 +163,21 @@ class RunFolder:
         """What the evaluations said against trusting a number, where that number is one that is shown."""
         noted = self._holding("notes.json")
         last = _doubts(noted, self.scores) if noted else []
-        before = []
-        for folder in sorted(self.path.glob("evaluation/step-*")) if self.steps_per_epoch else ():
-            step = int(folder.name.removeprefix("step-"))
-            if folder != self.evaluation and (folder / "scores.json").is_file():
-                found = _doubts(folder, _scores_in(folder / "scores.json", self))
-                before += [f"epoch {step // self.steps_per_epoch}: {line}" for line in found]
+        each = self.steps_per_epoch
+        before = [
+            f"epoch {s // each}: {line}" for s, notes, found in self._on_the_way() for line in _doubted(notes, found)
+        ]
         return last + before
+
+    def _on_the_way(self) -> Iterator[tuple[int, dict[str, Any], list[Score]]]:
+        """Step, notes and scores of every other checkpoint that was evaluated."""
+        files = [p for p in self.path.glob("evaluation/step-*/scores.json") if p.parent != self.evaluation]
+        places = {int(p.parent.name.removeprefix("step-")): (p, p.with_name("notes.json")) for p in files}
+        for path in self.path.glob("along/step-*[0-9].json"):  # of kept results
+            places[int(path.stem.removeprefix("step-"))] = (path, path.with_name(f"{path.stem}-notes.json"))
+        for step in sorted(places) if self.steps_per_epoch else ():
+            file, notes = places[step]
+            yield step, _mapping(notes, []), _scores_in(file, self)
 
     @cached_property
     def skipped(self) -> list[str]:
@@ -302,7 +318,10 @@ def _scores(run: RunFolder) -> list[Score]:
 
 def _doubts(folder: Path, shown: list[Score]) -> list[str]:
     """The notes of an evaluation on numbers that it has."""
-    content = _mapping(folder / "notes.json", [])
+    return _doubted(_mapping(folder / "notes.json", []), shown)
+
+
+def _doubted(content: dict[str, Any], shown: list[Score]) -> list[str]:
     notes = content.get("notes")
     held = [s for s in shown if s.protocol.checkpoint == content.get("checkpoint")]
     names = {name for s in held for name in (s.name, s.name.split("/")[0], f"{s.name}/{s.protocol.split}")}

@@ -102,6 +102,11 @@ def report(folders: list[Path], out: Path | None = None, *, title: str | None = 
 
 
 def _default_out(paths: list[Path]) -> Path:
+    kept = next((p for p in paths if (p / "ledger.json").is_file() or (p / "checkpoint.json").is_file()), None)
+    if kept is not None:
+        raise InputError(
+            f"{kept}: kept results, which stay as their ledger lists them. Name a file for the page (--out)."
+        )
     if len(paths) == 1:
         return paths[0] / "report.html"
     return Path(os.path.commonpath([p.resolve() for p in paths])) / "report.html"
@@ -401,6 +406,8 @@ def _section(label: str, runs: list[RunFolder], run: RunFolder, made: list[Pictu
 
 def _write(folder: Path, made: list[Picture]) -> bool:
     """Figures into the folder; False where it cannot be written to (the page still holds them)."""
+    if any((folder / name).is_file() for name in ("ledger.json", "checkpoint.json")):
+        return True  # kept results: their ledger lists every file
     try:
         if made and folder.is_dir():
             (folder / "figures").mkdir(exist_ok=True)
@@ -456,6 +463,8 @@ def missing(run: RunFolder) -> list[str]:
         return []
     if run.evaluation is None:
         return [f"No scores{', codes' if encoded else ''} and pictures yet: {again}"]
+    if run.is_kept:  # what results leave out, no evaluation can bring back
+        again = "it was not kept."
     lines = [] if run.scores else [f"No scores: {again}"]
     codes, shown = run.tensors("codes-test"), run.tensors("pictures")
     if not codes and encoded:

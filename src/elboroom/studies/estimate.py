@@ -67,7 +67,7 @@ def estimate(planned: list[Planned], metrics: Metrics, patience: float = PATIENC
     """
     speeds: dict[str, Speed | str] = {}
     for run in planned:
-        if run.status == "done":
+        if run.status == "done" and runs.resumable(run.folder):  # else it was trained elsewhere
             speeds.setdefault(_key(run.config), _finished(run, metrics) or "")
     speeds = {key: speed for key, speed in speeds.items() if speed}
     loaded: dict[str, Data] = {}
@@ -87,7 +87,9 @@ def estimate(planned: list[Planned], metrics: Metrics, patience: float = PATIENC
 def _evaluated(run: Planned, metrics: Metrics) -> bool:
     """Whether the study would leave a trained run as it is: with other metrics it is scored again."""
     try:
-        return evaluated(runs.load(run.folder, trust=True), in_the_end(metrics))
+        opened = runs.load(run.folder, trust=True)
+        lost = opened.taken_over and not opened.weights_file.exists()  # then its scores stay as they are
+        return lost or evaluated(opened, in_the_end(metrics))
     except (InputError, OSError):
         return False
 

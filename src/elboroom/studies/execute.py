@@ -133,6 +133,15 @@ def check_resumable(folder: Path, longer: bool = False) -> dict[str, Any]:
     return state
 
 
+def can_go_on(folder: Path) -> None:
+    """InputError for a run that was taken over from kept results, which hold no moments of the optimizer."""
+    if not runs.resumable(folder):
+        raise InputError(
+            f"{folder}: taken over from kept results, which hold nothing to go on training from. Ask for as many "
+            "epochs as it has, or choose another folder (--out) to train it anew."
+        )
+
+
 def extend(folder: Path, config: RunConfig, options: list[str]) -> RunConfig:
     """A run's configuration with other lengths and intervals, written into its folder.
 
@@ -145,6 +154,7 @@ def extend(folder: Path, config: RunConfig, options: list[str]) -> RunConfig:
             f"{folder}: what is trained already depends on these options. Only training's {', '.join(EXTENDABLE)} can "
             "change when a run goes on; train another run for the rest."
         )
+    can_go_on(folder)
     if changed.training.epochs < config.training.epochs:
         raise InputError(
             f"{folder}: a run of {config.training.epochs} epochs gets no shorter, and {changed.training.epochs} are "

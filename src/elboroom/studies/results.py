@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from elboroom import runs
 from elboroom.errors import InputError
-from elboroom.training.checkpoint import replace_text
+from elboroom.training.checkpoint import pack, replace_text
 
 FORMAT = 1
 LARGEST_WEIGHTS = 4_000_000  # bytes; larger ones stay in the run folder
@@ -21,12 +21,15 @@ SMALL_FILES = (
     *("config.yaml", "environment.json", "sessions.jsonl", "state.json"),
     *("metrics.jsonl", "timing.jsonl", "scores.json", "lr-search.json"),
 )
-SHOWN_FILES = ("pictures.safetensors", "embedding.safetensors", "measured.json", "skipped.json", "timing.json")
-"""Of an evaluation: what pages are drawn from, and with which metrics it was made. Scores and values per example lie
-beside them."""
+MEASURED_FILES = ("measured.json", "skipped.json", "timing.json")
+"""Of an evaluation; its scores, notes and values per example lie beside the run's other files."""
+CODES = "codes-test"
+SHOWN = ("pictures", "embedding", CODES)
+"""What a page is drawn from."""
 CHECKPOINT = "checkpoint.json"
 """The evaluated checkpoint's own record: its step, what the model is built for, the hashes of its files."""
 LARGEST_CODES = 1_000_000  # bytes at half precision; larger ones are not kept
+ALL_SHOWN = 25_000_000  # bytes in all of what pages are drawn from, of one seed, as far as they fit
 
 
 def collect(study: Path, out: Path, page: Path, command: str) -> dict[str, Any]:
@@ -86,10 +89,13 @@ def _gather(study: Path, out: Path, page: Path, command: str, content: dict[str,
     """All that is kept, in a new folder; the ledger."""
     out.mkdir(parents=True)
     first = min(run["axes"].get("seed", 0) for run in content["runs"])
-    rows, room = [], ALL_WEIGHTS
+    rows, room, shown = [], ALL_WEIGHTS, ALL_SHOWN
     for run in content["runs"]:
-        rows.append(_keep(study, out, run, room if run["axes"].get("seed", 0) == first else 0))
+        is_first = run["axes"].get("seed", 0) == first
+        rows.append(_keep(study, out, run, room if is_first else 0))
         room -= _size(out / rows[-1]["folder"] / "weights.safetensors")
+        if is_first:
+            shown -= _keep_shown(study / run["folder"], out / rows[-1]["folder"], shown)
     for name in ("study.json", "study.yaml"):
         shutil.copyfile(study / name, out / name)
     shutil.copyfile(page, out / "report.html")
@@ -153,8 +159,7 @@ def _keep(study: Path, out: Path, run: dict[str, Any], room: int) -> dict[str, A
         if (opened.evaluation / "notes.json").exists():  # what is to be doubted of these numbers
             shutil.copyfile(opened.evaluation / "notes.json", target / "notes.json")
         _keep_along(opened, target)
-        for evaluation in source.glob("evaluation/step-*"):
-            _keep_shown(evaluation, target / "evaluation" / evaluation.name)
+        _keep_measured(opened, target)
         shutil.copyfile(opened.store.path(opened.step) / "state.json", target / CHECKPOINT)
         row |= {"checkpoint": opened.checkpoint_hash, "weights": _keep_weights(opened, target, room)}
     if (target / "scores.json").exists():
@@ -169,26 +174,44 @@ def _keep_examples(run: runs.Run, target: Path) -> None:
         save_file(values, target / "examples.safetensors", metadata={"format": str(FORMAT)})
 
 
-def _keep_shown(evaluation: Path, target: Path) -> None:
-    """What a page is drawn from, so that it can be drawn again; codes at half precision, which no eye tells apart."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in SHOWN_FILES:
-        if (evaluation / name).exists():
-            shutil.copyfile(evaluation / name, target / name)
-    if (evaluation / "codes-test.safetensors").exists():
-        codes = _smaller(load_file(evaluation / "codes-test.safetensors"))
-        if codes:
-            save_file(codes, target / "codes-test.safetensors", metadata={"format": str(FORMAT)})
+def _keep_measured(run: runs.Run, target: Path) -> None:
+    """With which metrics the evaluation was made, what could not be had, and how long it took."""
+    for evaluation in run.folder.glob("evaluation/step-*"):
+        for name in MEASURED_FILES:
+            if (evaluation / name).exists():
+                (target / "evaluation" / evaluation.name).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(evaluation / name, target / "evaluation" / evaluation.name / name)
 
 
-def _smaller(codes: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Codes with their labels, as far as they are small: all of them, or the draws alone, or none."""
+def _keep_shown(source: Path, target: Path, room: int) -> int:
+    """What a page is drawn from, so that it can be drawn again; how many bytes of the room that took."""
+    used = 0
+    for evaluation in source.glob("evaluation/step-*"):
+        found = {
+            name: (evaluation / f"{name}.safetensors")
+            for name in SHOWN
+            if (evaluation / f"{name}.safetensors").exists()
+        }
+        for name, path in found.items():
+            content = path.read_bytes() if name != CODES else _smaller(path)
+            if content and used + len(content) <= room:
+                (target / "evaluation" / evaluation.name).mkdir(parents=True, exist_ok=True)
+                (target / "evaluation" / evaluation.name / path.name).write_bytes(content)
+                used += len(content)
+    return used
+
+
+def _smaller(path: Path) -> bytes:
+    """Codes with their labels at half precision, which no eye tells apart: all of them, or the draws alone where these
+    are small, or nothing."""
+    codes = load_file(path)
     halves = {name: codes[name].half() for name in ("z", "mean", "log_var") if name in codes}
+    labels = {name: codes[name] for name in ("labels",) if name in codes}
     for names in (tuple(halves), ("z",)):
         kept = {name: halves[name] for name in names if name in halves}
         if kept and sum(v.numel() * v.element_size() for v in kept.values()) <= LARGEST_CODES:
-            return kept | {name: codes[name] for name in ("labels",) if name in codes}
-    return {}
+            return pack(kept | labels)
+    return b""
 
 
 def _keep_along(run: runs.Run, target: Path) -> None:

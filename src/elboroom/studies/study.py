@@ -21,8 +21,8 @@ from elboroom.config.run import EXTENDABLE, to_dict
 from elboroom.config.study import Metrics
 from elboroom.errors import Diverged, InputError, Stopped, unknown
 from elboroom.evaluation import ESTIMATES, evaluate, has_likelihood
-from elboroom.studies.execute import Report, execute, lengthen
-from elboroom.training.checkpoint import Store, replace_text, room
+from elboroom.studies.execute import Report, can_go_on, execute, lengthen
+from elboroom.training.checkpoint import replace_text, room
 
 FORMAT = 1
 MISSING = object()
@@ -183,19 +183,8 @@ def _longer(run: Planned, held: RunConfig) -> None:
             "never shorter: ask for more epochs, choose another folder (--out), or remove it."
         )
     if run.status != "diverged":
-        _can_go_on(run.folder)
+        can_go_on(run.folder)
         run.longer, run.status = f"{before} -> {now} epochs", "stopped"
-
-
-def _can_go_on(folder: Path) -> None:
-    """InputError for a run that was taken over from kept results, which hold no moments of the optimizer."""
-    store = Store(folder / "checkpoints")
-    step = store.latest()
-    if step is not None and not (store.path(step) / "optimizer.safetensors").exists():
-        raise InputError(
-            f"{folder}: taken over from kept results, which hold nothing to go on training from. Ask for as many "
-            "epochs as it has, or choose another folder (--out) to train it anew."
-        )
 
 
 def carry_out(
@@ -296,10 +285,10 @@ def _evaluate(
     headline: bool = True,
 ) -> None:
     """Score a checkpoint, unless that was done already with these metrics on these weights."""
-    if not run.weights_file.exists():
-        _without_weights(run, metrics, say)
-        return
     if evaluated(run, metrics, headline):
+        return
+    if run.taken_over and not run.weights_file.exists():
+        say("asked for other metrics, but its weights were not kept: its scores stay as they are")
         return
     samples, images = _importance(metrics)
     say("evaluating" if headline else f"evaluating step {run.step}")
@@ -317,15 +306,6 @@ def _evaluate(
     replace_text(run.evaluation / "measured.json", _asked(run, metrics))
     took = {"format": FORMAT, "seconds": round(time.perf_counter() - begun, 3)}
     replace_text(run.evaluation / "timing.json", json.dumps(took) + "\n")
-
-
-def _without_weights(run: runs.Run, metrics: Metrics, say: Callable[[str], None]) -> None:
-    """Say so where a run that was taken over without weights has other scores than are asked for."""
-    measured = run.evaluation / "measured.json"
-    same = measured.exists() and measured.read_text() == _asked(run, metrics)
-    weighed = {s.protocol.samples for s in scores.load(run.folder / "scores.json") if s.name in ESTIMATES}
-    if not same or (metrics.nll and weighed and metrics.nll.samples not in weighed):
-        say("asked for other metrics, but its weights were not kept: its scores stay as they are")
 
 
 def evaluated(run: runs.Run, metrics: Metrics, headline: bool = True) -> bool:
