@@ -4,9 +4,11 @@ Here: 1, 2, 3, 4, 5, 12, 18, 19, 20, 22, 25, 26, 27, 28, 11.1, 11.3, 11.4, 11.5,
 Beside their parts, under the same names: 7, 8, 9, 10, 12, 24, 11.8 (objectives/test_pairwise.py), 11 with pairs
 (distributions/test_divergences.py), 21 (objectives/test_limits.py), 15, 23, 33, 34, 11.7 (training/test_beginnings.py),
 11.6 (studies/test_study.py), 11.9 (training/test_runtime.py), 11.13 (distributions/test_grey_levels.py).
-Not applicable yet, since the part does not exist: 6 (thresholded codes), 13-14 (masked networks), 16-17 and 11.12
-(flows), 29-32, 11.2 and 11.14 (probes, clusters, confidence), 35 (HMC), 36-37 (PixelCNN++), and of 15, 23 and 11.11
-what concerns several processes.
+Beside their parts under names of their own: 6 (evaluation/test_subject.py), 13 (networks/test_pixelcnn.py), 14
+(networks/test_normalized.py), 16 (distributions/test_flow.py), 17 (models/test_pixels_in_order.py, by quadrature), 29
+and 30 (evaluation/test_probes.py), 31 (evaluation/test_clustering.py), 32 (evaluation/test_generation.py), 35
+(evaluation/test_marginal.py), 11.12 (models/test_iaf.py). Not applicable yet, since the part does not exist: 36 and 37
+(PixelCNN++), and of 15, 23 and 11.11 what concerns several processes.
 """
 
 import math

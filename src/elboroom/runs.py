@@ -275,6 +275,11 @@ class Run:
         """Whether the run came from kept results, which hold nothing to go on training from, and perhaps no weights."""
         return not resumable(self.folder, self.step)
 
+    @property
+    def lost(self) -> bool:
+        """Whether it was taken over without its weights."""
+        return self.taken_over and not self.weights_file.exists()
+
     @cached_property
     def checkpoint_hash(self) -> str:
         """Twelve hexadecimal digits of the sha256 of the weights in use."""

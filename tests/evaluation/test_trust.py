@@ -14,7 +14,7 @@ from oracles.small_data import data_of, run_of
 from elboroom import build
 from elboroom.errors import Stopped
 from elboroom.evaluation import evaluate
-from elboroom.evaluation.likelihood import doubt, evidence, low_share, marks, nll_scores, way_scores
+from elboroom.evaluation.likelihood import bound, doubt, evidence, low_share, marks, nll_scores, way_scores
 from elboroom.evaluation.outliers import outliers, read_names, worst, write_names
 from elboroom.evaluation.partial import Partial
 from elboroom.evaluation.views import view
@@ -78,6 +78,19 @@ def test_the_bound_at_k_is_that_of_k_samples_in_all():
     found = log_evidence(oracle.model, x, rows, 3 * PIECE, marks=(1, PIECE, 2 * PIECE))
     for k in (PIECE, 2 * PIECE):
         torch.testing.assert_close(found.along[k], log_evidence(oracle.model, x, rows, k).bound, rtol=0, atol=1e-6)
+
+
+def test_the_elbo_does_not_depend_on_how_many_samples_are_decoded_at_a_time(monkeypatch, tmp_path):
+    """Three samples together, then one by one; and someone may stop it on the way."""
+    run, told = opened(tmp_path), []
+    seen = view(run.data)
+    whole = bound(run.model, seen, samples=3, progress=lambda *at: told.append(at))
+    assert told[-1] == (seen.count * seen.copies,) * 2
+    monkeypatch.setattr("elboroom.evaluation.likelihood.BYTES", 1)
+    parts = bound(run.model, seen, samples=3)
+    torch.testing.assert_close(parts.distortion, whole.distortion, rtol=1e-6, atol=0)
+    torch.testing.assert_close(parts.rate, whole.rate, rtol=1e-6, atol=0)
+    torch.testing.assert_close(parts.rate_by_dimension, whole.rate_by_dimension)
 
 
 def test_the_bound_rises_from_the_elbo_to_the_evidence():
@@ -146,12 +159,14 @@ def test_doubts_by_hand():
 
 
 class Interrupting:
-    """A progress that stops after so many blocks."""
+    """A progress that stops after so many blocks of the NLL."""
 
     def __init__(self, blocks):
         self.left, self.told = blocks, []
 
     def __call__(self, what, done, total):
+        if what != "NLL":
+            return
         self.told.append(done)
         self.left -= 1
         if self.left == 0:

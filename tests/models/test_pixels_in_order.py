@@ -112,7 +112,7 @@ def test_a_run_decodes_samples_and_scores():
     """The opened run's own methods, as for any other model."""
     config = dataclasses.replace(small_run(), model=small_model())
     opened = run_of(config, build.model(config, (1, 8, 8), "binary").eval(), (1, 8, 8))
-    opened.__dict__["_checkpoint"] = type("Kept", (), {"values": {"data_values": "binary"}})()
+    opened.__dict__["_facts"] = {"data_values": "binary"}
     images = opened.sample(3)
     assert images.shape == (3, 1, 8, 8)
     assert opened.log_likelihood(images.round(), samples=4).shape == (3,)

@@ -91,6 +91,17 @@ def test_order_and_content_of_the_page(html):
         assert words in seen
 
 
+def test_published_numbers_stand_in_the_table_that_has_their_score(quick, tmp_path):
+    scores = [score("elbo", -80.0), score("mpd", 61.5)]
+    write_run(tmp_path / "vae" / "seed-0", scores=scores, images=False)
+    published = [{"where": {"variant": "vae"}, "elbo": -78.75, "mpd": 109.31, "source": "Author (2020)"}]
+    entry = {"variant": "vae", "axes": {"seed": 0}, "folder": "vae/seed-0", "status": "done"}
+    html = report([write_study(tmp_path, [], runs=[entry], published=published)]).read_text()
+    first, second = re.findall(r"<table>.*?</table>", html, flags=re.DOTALL)[:2]
+    assert "78.75" in first and "109.31" not in first
+    assert "109.31" in second and "78.75" not in second
+
+
 def test_figures_lie_in_the_folders(demo, html):
     made = {p.stem for p in (demo / "vae/seed-1/figures").glob("*.png")}
     assert made == {*PICTURES, "interpolations", "curves"}

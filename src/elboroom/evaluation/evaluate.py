@@ -95,7 +95,8 @@ def evaluate(
 def by_encoder(subject: Subject) -> Found:
     """What q(z|x) tells of the scored split: bounds, use of the code, and the companion's accuracy on its own data."""
     run, seen, encoded = subject.run, subject.seen, subject.codes()
-    found, own = bound(run.model, seen), subject.data is run.data  # other data has other classes
+    found = bound(run.model, seen, progress=partial(subject.progress, "ELBO"))
+    own = subject.data is run.data  # other data has other classes
     values = {"rate": found.rate, "rate-by-dimension": found.rate_by_dimension}
     examples = {"distortion": found.distortion} | {k: v for k, v in values.items() if v is not None}
     scores = bound_scores(run, seen, found) + code_scores(run, seen, encoded, companion=own)
@@ -166,9 +167,8 @@ def _plain(value: Any) -> str:
 def has_likelihood(run: Run) -> bool:
     """Whether log p(x) can be estimated by q(z|x): one that has a density and was trained, and a likelihood that is
     one."""
-    if run.config.model.posterior.kind == "point" or not run.config.trains_encoder:
-        return False
-    return build.model(run.config, run.shape, run.values).decoder.offset(run.shape) is not None
+    dense = run.config.model.posterior.kind != "point" and run.model.decoder.offset(run.shape) is not None
+    return dense and run.config.trains_encoder
 
 
 def _compatible(run: Run, other: DataConfig) -> object:

@@ -10,13 +10,15 @@ from torch import Tensor
 from elboroom.evaluation.partial import Partial, mean_of_copies
 from elboroom.evaluation.views import View, mean_score, protocol
 from elboroom.models import VAE
-from elboroom.models.evidence import Evidence, evidence_by_block
+from elboroom.models.evidence import Evidence, evidence_by_block, row_bytes
 from elboroom.numerics import Randomness
 from elboroom.objectives.bounds import rate as rate_of
 from elboroom.runs import Run
 from elboroom.scores import Score
 
 ELBO_SAMPLES = 10
+BYTES = 2 << 30
+"""Memory that decoding for the ELBO may take, by the upper limit of `row_bytes`; a network frees most on the way."""
 IMPORTANCE = "importance sampling"
 """Estimator of the scores by importance weights, as protocols say it."""
 ESTIMATES = ("nll", "bound/importance")
@@ -42,24 +44,42 @@ class Bound:
 
 
 @torch.no_grad()
-def bound(model: VAE, seen: View, samples: int = ELBO_SAMPLES, seed: int = 0) -> Bound:
-    """Distortion (with ``samples`` draws of z) and rate (in closed form where there is one) of each example."""
+def bound(
+    model: VAE,
+    seen: View,
+    samples: int = ELBO_SAMPLES,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Bound:
+    """Distortion (with ``samples`` draws of z) and rate (in closed form where there is one) of each example.
+
+    As many samples are decoded at a time as some `BYTES` hold, one at least; ``progress`` is told (done, total).
+    """
     device = seen.examples.rows.device
     distortion = torch.zeros(seen.count, dtype=torch.float64, device=device)
     rate = torch.zeros_like(distortion)
     by_dimension, random = [], Randomness(seed, device)
     for copy in range(seen.copies):
         for index, batch in seen.batches(copy=copy):
-            draw = model(batch.x, model.noise(random("elbo", int(index[0]), copy), samples, len(index)))
-            distortion[index] -= draw.log_px.double().mean(0) / seen.copies
-            if draw.log_qz is not None:
-                rate[index] += rate_of(draw).double() / seen.copies
+            noise = model.noise(random("elbo", int(index[0]), copy), samples, len(index))
+            for part in noise.split(_at_once(model, batch.x)):
+                draw, share = model(batch.x, part), len(part) / samples / seen.copies
+                distortion[index] -= draw.log_px.double().mean(0) * share
+                if draw.log_qz is not None:
+                    rate[index] += rate_of(draw).double() * share
             if draw.rate is not None:
                 by_dimension.append(draw.rate.double().sum(0))
+            progress(copy * seen.count + int(index[-1]) + 1, seen.copies * seen.count)
     if model.encoder.noise(random("elbo"), 1, 1).shape[-1] == 0:
         return Bound(distortion, None, None)
     total = sum(by_dimension) / (seen.count * seen.copies) if by_dimension else None
     return Bound(distortion, rate, total)
+
+
+def _at_once(model: VAE, x: Tensor) -> int:
+    """Samples of a batch that are decoded together."""
+    each = row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent), x[:1])
+    return max(1, BYTES // (len(x) * each))
 
 
 def bound_scores(run: Run, seen: View, found: Bound, samples: int = ELBO_SAMPLES) -> list[Score]:

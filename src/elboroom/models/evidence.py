@@ -26,6 +26,10 @@ class Evidence:
     along: dict[int, Float[Tensor, " n"]] = field(default_factory=dict)
 
 
+BUDGET = {"cpu": 32 << 20, "cuda": 4 << 30}
+"""Bytes of decoded samples at a time: what a cache holds, and what keeps an accelerator busy."""
+
+
 def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"], x: Float[Tensor, "1 *event"]) -> int:
     """Memory that decoding one code and scoring it takes: every activation at once, which is an upper limit."""
     total = [0]
@@ -58,7 +62,7 @@ def log_evidence(
     seed: int = 0,
     copy: int = 0,
     marks: tuple[int, ...] = (),
-    budget: int = 32 << 20,
+    budget: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Evidence:
     r"""The importance-weighted bound :math:`L_K = \log \frac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)` of each example.
@@ -74,7 +78,7 @@ def log_evidence(
         seed: of the noise.
         copy: which binarization of the images this is.
         marks: numbers of samples at which the bound on the way is kept, from the same weights.
-        budget: bytes that decoded samples may take at a time.
+        budget: bytes that decoded samples may take at a time; by default those of `BUDGET` for the device.
         progress: told the number of examples done.
 
     Raises:
@@ -101,7 +105,7 @@ def evidence_by_block(
     seed: int = 0,
     copy: int = 0,
     marks: tuple[int, ...] = (),
-    budget: int = 32 << 20,
+    budget: int | None = None,
     begin: int = 0,
 ) -> Iterator[Evidence]:
     """`log_evidence` of a few examples at a time, as they are done.
@@ -111,6 +115,7 @@ def evidence_by_block(
     if samples < 1:
         raise ValueError(f"an importance-weighted bound needs at least 1 sample, got {samples}")
     random = Randomness(seed, x.device)
+    budget = BUDGET.get(x.device.type, BUDGET["cuda"]) if budget is None else budget
     most = max(1, budget // row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent), x[:1]))
     block = max(1, min(len(x), most // min(samples, PIECE)))
     for start in range(begin, len(x), block):

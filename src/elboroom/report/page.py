@@ -121,7 +121,9 @@ def page(sources: list[Source], title: str) -> str:
     entries = [entry(r) for r in runs]
     published = [p for s in sources for p in s.published]
     many = families.several(entries, _beyond_headline(entries))
-    headline = tables.comparison(entries, tables.HEADLINE, published)
+    beside = set(_beyond_headline(entries)) - set(many)
+    shown = [{k: v for k, v in p.items() if k not in beside} for p in published]  # the others stand further down
+    headline = tables.comparison(entries, tables.HEADLINE, shown)
     content = {
         "title": title,
         "descriptions": [s.description.strip() for s in sources if s.description.strip()],
@@ -129,7 +131,7 @@ def page(sources: list[Source], title: str) -> str:
         "tables": headline,
         "meanings": list({c.title: c for t in headline for c in t.columns if c.meaning}.values()),
         "published_shown": any(line.published for t in headline for line in t.lines),
-        "further": _further(entries, many),
+        "further": _further(entries, many, published),
         "families": families.families(entries, many),
         "unmatched": [p for p in published if not any(tables.matches(p, e) for e in entries)],
         "overview": _overview(groups, sources),
@@ -151,7 +153,7 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.html.j2")
 
 
-def _further(entries: list[Entry], many: list[str]) -> list[tuple[str, tables.Table]]:
+def _further(entries: list[Entry], many: list[str], published: list[dict[str, Any]]) -> list[tuple[str, tables.Table]]:
     """Scores that have no column in the headline table, and no table of their own: by what they are about."""
     names = sorted(n for n in _beyond_headline(entries) if n not in many)
     found = []
@@ -159,8 +161,14 @@ def _further(entries: list[Entry], many: list[str]) -> list[tuple[str, tables.Ta
         known = [w for group in tables.GROUPS.values() for w in group]
         mine = [n for n in names if n.split("/")[0] in words or (not words and n.split("/")[0] not in known)]
         mine.sort(key=lambda n: (words.index(n.split("/")[0]), n.count("/")) if words else (0, 0))
-        found += [(title, tables.said_once(table)) for table in tables.comparison(entries, mine)] if mine else []
+        theirs = [_of(p, mine) for p in published if set(p) & set(mine)]
+        found += [(title, tables.said_once(t)) for t in tables.comparison(entries, mine, theirs)] if mine else []
     return found
+
+
+def _of(published: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """A row of published numbers without those that stand in other tables."""
+    return {k: v for k, v in published.items() if k in (*names, "where", "source")}
 
 
 def _beyond_headline(entries: list[Entry]) -> list[str]:

@@ -88,8 +88,7 @@ def _evaluated(run: Planned, metrics: Metrics) -> bool:
     """Whether the study would leave a trained run as it is: with other metrics it is scored again."""
     try:
         opened = runs.load(run.folder, trust=True)
-        lost = opened.taken_over and not opened.weights_file.exists()  # then its scores stay as they are
-        return lost or evaluated(opened, in_the_end(metrics))
+        return opened.lost or evaluated(opened, in_the_end(metrics))  # without weights its scores stay as they are
     except (InputError, OSError):
         return False
 

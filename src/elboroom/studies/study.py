@@ -287,7 +287,7 @@ def _evaluate(
     """Score a checkpoint, unless that was done already with these metrics on these weights."""
     if evaluated(run, metrics, headline):
         return
-    if run.taken_over and not run.weights_file.exists():
+    if run.lost:
         say("asked for other metrics, but its weights were not kept: its scores stay as they are")
         return
     samples, images = _importance(metrics)
@@ -335,11 +335,12 @@ def _scored(run: runs.Run, samples: int | None, images: int | None) -> bool:
         return False
     mine = (run.checkpoint_hash, run.config.data.title)
     found = [s for s in found if (s.protocol.checkpoint, s.protocol.data) == mine]
-    if not found or samples is None or not has_likelihood(run):
+    if not found or samples is None:
         return bool(found)
-    whole = max((s.examples for s in found if s.name == "distortion"), default=0)  # other scores have other examples
     weighed = {(s.protocol.samples, s.examples) for s in found if s.name in ESTIMATES}
-    return (samples, min(images or math.inf, whole)) in weighed
+    can_be = bool(weighed) if run.lost else has_likelihood(run)
+    whole = max((s.examples for s in found if s.name == "distortion"), default=0)  # other scores have other examples
+    return not can_be or (samples, min(images or math.inf, whole)) in weighed
 
 
 def record(study: Study, out: Path, planned: list[Planned]) -> None:
