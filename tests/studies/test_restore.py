@@ -80,8 +80,8 @@ def test_another_configuration_is_not_taken_over(study, four_kept, tmp_path):
     planned, said = taken(study, tmp_path, four_kept, ("--training.batch", "16"))
     assert {run.status for run in planned} == {"missing"}
     assert said[0] == (
-        f"vae/seed-0: not taken over from {four_kept}: it was trained with another configuration (or with data or "
-        "weights at another path)"
+        f"vae/seed-0: not taken over from {four_kept}: it was trained with another configuration (other options, "
+        "or data at another path)"
     )
     assert said[-1] == f"0 of 8 runs taken over from {four_kept}"
     assert not list(tmp_path.rglob("config.yaml"))

@@ -79,7 +79,7 @@ def _take(results: _Results, name: str, run: Planned, planned: list[Planned], ou
             return "its weights were not kept, and another run starts from them"
         _lay_out(source, aside)
         if load_run(aside / "config.yaml").hash != run.config.hash:
-            return "it was trained with another configuration (or with data or weights at another path)"
+            return "it was trained with another configuration (other options, or data at another path)"
         aside.rename(run.folder)
     except InputError as error:
         return str(error)
