@@ -155,13 +155,6 @@ def test_a_page_of_kept_results_goes_elsewhere_and_leaves_them_as_they_are(four_
 
 CHAIN = """
 name: chain
-base:
-  data: {name: digits, binarize: dynamic, limit: 64}
-  model:
-    encoder: {kind: mlp, hidden: [8]}
-    decoder: {kind: mlp, hidden: [8]}
-    posterior: {kind: gaussian, latent: 2}
-  training: {epochs: 3, batch: 32, threads: 1, average: 0.9, keep_epochs: [1, 2]}
 variants:
   first: {}
   raw: {training: {evaluate_with: raw}}
@@ -171,13 +164,16 @@ metrics: {nll: {samples: 2, images: 40}, along: [{kind: shuffled-codes}]}
 """
 
 
-def test_kept_epochs_averages_and_runs_that_start_from_another(tmp_path):
-    study = Study(**parse_yaml(CHAIN, "here"))
+def test_kept_epochs_averages_and_runs_that_start_from_another(small_base, tmp_path):
+    training = small_base["training"] | {"epochs": 3, "average": 0.9, "keep_epochs": [1, 2]}
+    study = Study(base=small_base | {"training": training}, **parse_yaml(CHAIN, "here"))
     planned = studies.plan(study, tmp_path / "a")
     studies.carry_out(study, tmp_path / "a", studies.only(planned, "first,raw"))
     (tmp_path / "page.html").touch()
     (tmp_path / "a" / "figures").mkdir(exist_ok=True)
+    studies.record(study, tmp_path / "a", planned)  # with runs that were not begun
     collect(tmp_path / "a", tmp_path / "kept", tmp_path / "page.html", "typed")
+    assert not (tmp_path / "kept" / "runs" / "second").exists()
     again, said = taken(study, tmp_path / "b", tmp_path / "kept")
     assert [line.split(": not")[0] for line in said if "not taken" in line] == ["first/seed-1"]
     assert said[0].endswith("its weights were not kept, and another run starts from them")

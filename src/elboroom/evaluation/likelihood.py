@@ -59,10 +59,11 @@ def bound(
     distortion = torch.zeros(seen.count, dtype=torch.float64, device=device)
     rate = torch.zeros_like(distortion)
     by_dimension, random = [], Randomness(seed, device)
+    together = _at_once(model, seen)
     for copy in range(seen.copies):
         for index, batch in seen.batches(copy=copy):
             noise = model.noise(random("elbo", int(index[0]), copy), samples, len(index))
-            for part in noise.split(_at_once(model, batch.x)):
+            for part in noise.split(together):
                 draw, share = model(batch.x, part), len(part) / samples / seen.copies
                 distortion[index] -= draw.log_px.double().mean(0) * share
                 if draw.log_qz is not None:
@@ -76,10 +77,11 @@ def bound(
     return Bound(distortion, rate, total)
 
 
-def _at_once(model: VAE, x: Tensor) -> int:
+def _at_once(model: VAE, seen: View) -> int:
     """Samples of a batch that are decoded together."""
-    each = row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent), x[:1])
-    return max(1, BYTES // (len(x) * each))
+    index, batch = next(seen.batches())
+    each = row_bytes(model.decoder, batch.x.new_zeros(1, model.encoder.latent), batch.x[:1])
+    return max(1, BYTES // (len(index) * each))
 
 
 def bound_scores(run: Run, seen: View, found: Bound, samples: int = ELBO_SAMPLES) -> list[Score]:

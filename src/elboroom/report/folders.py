@@ -125,7 +125,7 @@ class RunFolder:
     @property
     def is_kept(self) -> bool:
         """Whether it is part of kept results, which have a ledger and stay as they are."""
-        return (self.path / "checkpoint.json").is_file()
+        return is_kept(self.path)
 
     def _holding(self, file: str) -> Path | None:
         """The folder with a file of the evaluation: its own, or of kept results the run's; None where there is none."""
@@ -200,6 +200,11 @@ class RunFolder:
             return load_file(folder / f"{name}.safetensors")
         except (SafetensorError, OSError, KeyError, ValueError):
             return {}
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether a folder is that of kept results, or of a run in them: its files stay as the ledger lists them."""
+    return any((folder / name).is_file() for name in ("ledger.json", "checkpoint.json"))
 
 
 @dataclass(frozen=True, kw_only=True)

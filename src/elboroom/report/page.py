@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from elboroom.config.run import to_dict
 from elboroom.errors import InputError
 from elboroom.report import families, figures, panels, tables
-from elboroom.report.folders import RunFolder, Source, by_label, length, read, together, told_apart
+from elboroom.report.folders import RunFolder, Source, by_label, is_kept, length, read, together, told_apart
 from elboroom.report.overview import Glance, overview
 from elboroom.report.tables import Entry
 
@@ -102,7 +102,7 @@ def report(folders: list[Path], out: Path | None = None, *, title: str | None = 
 
 
 def _default_out(paths: list[Path]) -> Path:
-    kept = next((p for p in paths if (p / "ledger.json").is_file() or (p / "checkpoint.json").is_file()), None)
+    kept = next((p for p in paths if is_kept(p)), None)
     if kept is not None:
         raise InputError(
             f"{kept}: kept results, which stay as their ledger lists them. Name a file for the page (--out)."
@@ -414,8 +414,8 @@ def _section(label: str, runs: list[RunFolder], run: RunFolder, made: list[Pictu
 
 def _write(folder: Path, made: list[Picture]) -> bool:
     """Figures into the folder; False where it cannot be written to (the page still holds them)."""
-    if any((folder / name).is_file() for name in ("ledger.json", "checkpoint.json")):
-        return True  # kept results: their ledger lists every file
+    if is_kept(folder):
+        return True
     try:
         if made and folder.is_dir():
             (folder / "figures").mkdir(exist_ok=True)

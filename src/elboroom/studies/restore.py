@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from elboroom import runs
 from elboroom.config import Study, load_run
@@ -122,11 +121,11 @@ def _lay_out(run: Kept, target: Path) -> None:
 
 def _checkpoint(source: Path, store: Path) -> str:
     """The evaluated checkpoint, its weights where they were kept; its name. InputError for a record that is none."""
-    content = _record(source / CHECKPOINT)
-    step = f"step-{int(content['step'])}"
+    number = _step(source / CHECKPOINT)
+    step = f"step-{number}"
     (store / step).mkdir(parents=True)
     shutil.copyfile(source / CHECKPOINT, store / step / "state.json")
-    sums = Store(store).sums(int(content["step"]))  # which looks at its seal
+    sums = Store(store).sums(number)  # which looks at its seal
     if (weights := source / "weights.safetensors").exists():
         held = hashlib.sha256(weights.read_bytes()).hexdigest()
         name = next((file for file, expected in sums.items() if expected == held), None)
@@ -139,13 +138,14 @@ def _checkpoint(source: Path, store: Path) -> str:
     return step
 
 
-def _record(path: Path) -> dict[str, Any]:
+def _step(path: Path) -> int:
+    """The step that a checkpoint's record names: part of a path from here on."""
     if not path.exists():
         raise InputError(f"{path.name} was not kept, as by older versions")
     content = read_json(path)
     if not isinstance(content.get("step"), int):
         raise InputError(f"{path}: it names no step")
-    return content
+    return content["step"]
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -29,7 +29,7 @@ SHOWN = ("pictures", "embedding", CODES)
 CHECKPOINT = "checkpoint.json"
 """The evaluated checkpoint's own record: its step, what the model is built for, the hashes of its files."""
 LARGEST_CODES = 1_000_000  # bytes at half precision; larger ones are not kept
-ALL_SHOWN = 25_000_000  # bytes in all of what pages are drawn from, of one seed, as far as they fit
+ALL_SHOWN = 10_000_000  # bytes in all of what pages are drawn from, of one seed, as far as they fit
 
 
 def collect(study: Path, out: Path, page: Path, command: str) -> dict[str, Any]:
@@ -148,7 +148,8 @@ def _size(path: Path) -> int:
 def _keep(study: Path, out: Path, run: dict[str, Any], room: int) -> dict[str, Any]:
     """One run's small files, scores per example as float32, and weights that are small and fit; its ledger row."""
     source, target = study / run["folder"], out / "runs" / run["folder"]
-    target.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():  # of a run that was not begun nothing is kept but its row
+        target.mkdir(parents=True, exist_ok=True)
     for name in SMALL_FILES:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
@@ -186,18 +187,13 @@ def _keep_measured(run: runs.Run, target: Path) -> None:
 def _keep_shown(source: Path, target: Path, room: int) -> int:
     """What a page is drawn from, so that it can be drawn again; how many bytes of the room that took."""
     used = 0
-    for evaluation in source.glob("evaluation/step-*"):
-        found = {
-            name: (evaluation / f"{name}.safetensors")
-            for name in SHOWN
-            if (evaluation / f"{name}.safetensors").exists()
-        }
-        for name, path in found.items():
-            content = path.read_bytes() if name != CODES else _smaller(path)
-            if content and used + len(content) <= room:
-                (target / "evaluation" / evaluation.name).mkdir(parents=True, exist_ok=True)
-                (target / "evaluation" / evaluation.name / path.name).write_bytes(content)
-                used += len(content)
+    for path in (p for name in SHOWN for p in sorted(source.glob(f"evaluation/step-*/{name}.safetensors"))):
+        content = _smaller(path) if path.stem == CODES else path.read_bytes()
+        if content and used + len(content) <= room:
+            place = target / "evaluation" / path.parent.name
+            place.mkdir(parents=True, exist_ok=True)
+            (place / path.name).write_bytes(content)
+            used += len(content)
     return used
 
 
