@@ -95,8 +95,7 @@ def evaluate(
 def by_encoder(subject: Subject) -> Found:
     """What q(z|x) tells of the scored split: bounds, use of the code, and the companion's accuracy on its own data."""
     run, seen, encoded = subject.run, subject.seen, subject.codes()
-    found = bound(run.model, seen, progress=partial(subject.progress, "ELBO"))
-    own = subject.data is run.data  # other data has other classes
+    found, own = bound(run.model, seen), subject.data is run.data  # other data has other classes
     values = {"rate": found.rate, "rate-by-dimension": found.rate_by_dimension}
     examples = {"distortion": found.distortion} | {k: v for k, v in values.items() if v is not None}
     scores = bound_scores(run, seen, found) + code_scores(run, seen, encoded, companion=own)

@@ -44,16 +44,10 @@ class Bound:
 
 
 @torch.no_grad()
-def bound(
-    model: VAE,
-    seen: View,
-    samples: int = ELBO_SAMPLES,
-    seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Bound:
+def bound(model: VAE, seen: View, samples: int = ELBO_SAMPLES, seed: int = 0) -> Bound:
     """Distortion (with ``samples`` draws of z) and rate (in closed form where there is one) of each example.
 
-    As many samples are decoded at a time as some `BYTES` hold, one at least; ``progress`` is told (done, total).
+    As many samples are decoded at a time as some `BYTES` hold, one at least.
     """
     device = seen.examples.rows.device
     distortion = torch.zeros(seen.count, dtype=torch.float64, device=device)
@@ -70,7 +64,6 @@ def bound(
                     rate[index] += rate_of(draw).double() * share
             if draw.rate is not None:
                 by_dimension.append(draw.rate.double().sum(0))
-            progress(copy * seen.count + int(index[-1]) + 1, seen.copies * seen.count)
     if model.encoder.noise(random("elbo"), 1, 1).shape[-1] == 0:
         return Bound(distortion, None, None)
     total = sum(by_dimension) / (seen.count * seen.copies) if by_dimension else None
