@@ -83,6 +83,16 @@ def test_six_steps_of_the_flow_have_six_eighths(name):
     assert without_lengths(built({"kind": name, "prior": {"steps": 6}}).prior) == 350_208 * 6 // 8
 
 
+def test_the_small_decoder_of_the_lossy_autoencoder():
+    """First convolution of 1 + 4 maps to 24, one block of kernel 3 and one of 1 with 12 inside, the mixing and the
+    output layer; by hand, beside the network that makes the code's maps."""
+    decoder = built("vlae-chen").decoder
+    block = (24 * 12 + 12) + (12 * 12 * 9 + 12) + (12 * 24 + 24)
+    mixing = (24 * 12 + 12) + (12 * 12 + 12) + (12 * 24 + 24)
+    expected = (5 * 9 * 24 + 24) + block + mixing + (24 * 24 + 24) + 25
+    assert without_lengths(decoder) - without_lengths(decoder.network.code) == expected == 4_417
+
+
 def test_the_flow_of_the_lossy_autoencoder_shifts_only():
     """4 steps of one MADE with three hidden layers of 640, for 64 latents: weights, biases, the direct link."""
     made = built({"kind": "vlae", "posterior": {"latent": 64}, "prior": {"steps": 4, "layers": 3, "scale": False}})

@@ -124,6 +124,21 @@ def test_a_unit_that_does_not_vary_is_left_alone():
     assert torch.isfinite(layer.weight).all()
 
 
+def test_a_layer_that_is_passed_twice_is_fitted_the_first_time():
+    """As tied layers are: its first outputs get mean 0 and deviation 1, and it stays as they left it."""
+    layer, x, seen = nn.Linear(3, 3), torch.randn(500, 3) * 4 + 2, []
+
+    def run():
+        seen.append(layer(x))
+        seen.append(layer(seen[0]))
+
+    data_dependent_(layer, run)
+    torch.testing.assert_close(seen[0].mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(seen[0].std(0), torch.ones(3), atol=1e-5, rtol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), seen[0], atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("slices", [2, 3, 7])
 @pytest.mark.parametrize("objective", [elbo, mu])
 def test_trap_23_decoder_slices_change_no_number(objective, slices):

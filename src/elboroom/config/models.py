@@ -119,12 +119,21 @@ class PixelcnnDecoder:
     kind: Literal["pixelcnn"] = "pixelcnn"
     maps: AtLeastTwo = 64
     """Maps of the running value; the blocks' masked convolutions have half as many."""
-    kernels: Annotated[tuple[OddKernel, ...], Field(min_length=1)] = (7, 7, 5, 5, 3, 3)
+    kernels: Annotated[tuple[Literal[1] | OddKernel, ...], Field(min_length=1)] = (7, 7, 5, 5, 3, 3)
     """Kernel of each block; together they say how far back a pixel sees."""
     first: OddKernel = 7
     """Kernel of the first convolution."""
+    skips: bool = True
+    """Long skips over three blocks, each through a block of its own; VLAE's decoder has none."""
+    tied: bool = False
+    """Blocks of the same kernel, one after the other, are one block applied again (VLAE)."""
     code_maps: Positive = 4
     """Maps that the code becomes."""
+    code_channels: tuple[Positive, ...] = ()
+    """The code becomes maps through transposed residual blocks of these channels (VLAE); without them, by one linear
+    layer."""
+    code_extra: NonNegative = 0
+    """Blocks before each doubling of these that keep the size."""
     activation: Activation = "elu"
 
     builds: ClassVar[str] = "elboroom.networks.pixelcnn:Decoder"
@@ -534,6 +543,23 @@ READY: dict[str, dict[str, Any]] = {
         "posterior": {"latent": 32},
         "prior": {"kind": "flow"},
         "decoder": {"kind": "resnet"},
+        "likelihood": {"kind": "bernoulli"},
+    },
+    # Chen et al. (2017), its own smaller decoder and flow; the 12 filters are those of the masked convolutions
+    "vlae-chen": {
+        "encoder": {"kind": "resnet", "channels": [16, 32, 32], "extra": 1, "hidden": 450},
+        "posterior": {"latent": 64},
+        "prior": {"kind": "flow", "steps": 4, "layers": 3, "scale": False},
+        "decoder": {
+            "kind": "pixelcnn",
+            "maps": 24,
+            "kernels": [3, 3, 3, 3, 3, 3, 1, 1, 1, 1],
+            "first": 3,
+            "skips": False,
+            "tied": True,
+            "code_channels": [32, 32, 16],
+            "code_extra": 1,
+        },
         "likelihood": {"kind": "bernoulli"},
     },
     # the networks of IAF and VLAE (Kingma et al. 2016, appendix C.1) and its posterior

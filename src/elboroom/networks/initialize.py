@@ -20,11 +20,21 @@ def data_dependent_(network: nn.Module, run: Callable[[], object]) -> None:
     normalized weights asks for), given that the layers before it were treated already: one pass serves.
     Salimans & Kingma (2016), arXiv:1602.07868, section 3.
 
+    A layer that is passed more than once, because its weights are tied, is treated the first time.
+
     Args:
         network: in evaluation mode, float32; the layers of other networks that ``run`` passes are left alone.
         run: one pass over the initialization images.
     """
-    handles = [m.register_forward_hook(_standardize) for m in network.modules() if isinstance(m, LAYERS)]
+    treated: set[nn.Module] = set()
+
+    def once(layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor | None:
+        if layer in treated:
+            return None  # the output stays
+        treated.add(layer)
+        return _standardize(layer, inputs, output)
+
+    handles = [m.register_forward_hook(once) for m in network.modules() if isinstance(m, LAYERS)]
     try:
         run()
     finally:

@@ -1,13 +1,16 @@
 """PixelCNN decoder: each pixel given the code and the pixels before it, in raster order.
 
-The decoder of MAE (Ma et al. 2019, arXiv:1901.01498), after van den Oord et al. (2016), arXiv:1601.06759, and Chen et
-al. (2017), arXiv:1611.02731. The code enters as further maps beside the image, which every position sees in full.
+The decoder of MAE (Ma et al. 2019, arXiv:1901.01498), after van den Oord et al. (2016), arXiv:1601.06759, and the
+smaller one of VLAE (Chen et al. 2017, arXiv:1611.02731). The code enters as further maps beside the image, which every
+position sees in full.
 
 Such a network is no function of z alone, so it offers a likelihood three things: ``network(z)``, the maps that the code
 becomes; ``given(x, maps)``, features of all positions at once; and ``walk``, which goes through the positions one
 after the other, keeping what later ones need.
 """
 
+import itertools
+import math
 from collections.abc import Callable
 
 import torch
@@ -16,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from elboroom.errors import InputError
+from elboroom.networks import resnet
 from elboroom.networks.layers import activation as activation_named
 from elboroom.networks.normalized import Causal, Conv, Linear
-from elboroom.networks.resnet import check_image
 
 BACK = 3  # a long skip leaps over so many blocks
 
@@ -49,13 +52,20 @@ class Decoder(nn.Module):
     Before block i = 3, 4, ... the running value gets a further bottleneck of block i - 3's output (block 0 is the first
     convolution), after the last block one more: n - 1 of them for n blocks, each with the kernel of block i - 2.
 
+    VLAE has no long skips (``skips=False``), one block applied again and again (``tied=True``), and a residual network
+    through which the code comes to it (``code_channels``).
+
     Args:
         latent: dimensions of the code.
         shape: of one image. The channels of a pixel are independent of each other, given the pixels before.
         maps: of the running value; bottlenecks have half as many.
-        kernels: of the blocks.
+        kernels: of the blocks; one of kernel 1 mixes the maps of a position.
         first: kernel of the first convolution, which alone does not see its own position.
         code_maps: maps that the code becomes.
+        code_channels: they come through a `resnet.Decoder` of these channels; without them, by a linear layer.
+        code_extra: its blocks of stride 1 before each doubling.
+        skips: whether there are long skips.
+        tied: blocks of the same kernel, one after the other, are one block applied again.
         activation: by name.
     """
 
@@ -67,23 +77,32 @@ class Decoder(nn.Module):
         kernels: tuple[int, ...] = (7, 7, 5, 5, 3, 3),
         first: int = 7,
         code_maps: int = 4,
+        code_channels: tuple[int, ...] = (),
+        code_extra: int = 0,
+        skips: bool = True,
+        tied: bool = False,
         activation: str = "elu",
     ) -> None:
         super().__init__()
-        check_kernels((first, *kernels))
-        check_image("pixelcnn", shape, smallest=1)
+        check_kernels(first, kernels)
+        resnet.check_image("pixelcnn", shape, smallest=1)
         self.shape, self.maps = tuple(shape), maps
-        channels, height, width = shape
-        self.code = nn.Sequential(
-            Linear(latent, code_maps * height * width),
-            nn.Unflatten(1, (code_maps, height, width)),
-            activation_named(activation),
-        )
-        self.first = Causal(channels, maps, first, centre=False, free=code_maps)
         self.activation = activation_named(activation)
-        self.blocks = nn.ModuleList(Bottleneck(maps, maps // 2, k, activation) for k in kernels)
-        self.skips = nn.ModuleList(Bottleneck(maps, maps // 2, k, activation) for k in kernels[:-1])
+        self.code = nn.Sequential(
+            *code_network(latent, (code_maps, *shape[1:]), code_channels, code_extra, activation), self.activation
+        )
+        self.first = Causal(shape[0], maps, first, centre=False, free=code_maps)
+        distinct = [k for k, _ in itertools.groupby(kernels)] if tied else kernels
+        self.blocks = nn.ModuleList(Bottleneck(maps, maps // 2, k, activation) for k in distinct)
+        self.times = tuple(len(list(run)) for _, run in itertools.groupby(kernels)) if tied else (1,) * len(kernels)
+        """How often each block is applied before the next is."""
+        self.skips = nn.ModuleList(Bottleneck(maps, maps // 2, k, activation) for k in kernels[:-1] if skips)
         self.mix = Conv(maps, maps, 1)
+
+    @property
+    def applied(self) -> list[Bottleneck]:
+        """The blocks in the order in which they are applied, a tied one as often as it is."""
+        return [block for block, times in zip(self.blocks, self.times, strict=True) for _ in range(times)]
 
     def head(self, outputs: int) -> nn.Module:
         """A 1x1 convolution to that many outputs per channel, [batch, outputs x channels, height, width]."""
@@ -98,7 +117,7 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "batch maps height width"]:
         """Features of every position, each from the pixels before it and from the code's maps."""
         h = self.activation(self.first(torch.cat([x.to(maps.dtype), maps], dim=1)))
-        return self.activation(self.mix(through(h, self.blocks, self.skips)))
+        return self.activation(self.mix(through(h, self.applied, self.skips)))
 
     def walk(
         self, maps: Float[Tensor, "n code_maps height width"], head: nn.Module, choose: Choose
@@ -112,15 +131,26 @@ class Decoder(nn.Module):
             return _Walk(self, head, maps.to(self.first.bias.dtype))(choose)
 
 
-def check_kernels(kernels: tuple[int, ...]) -> None:
-    """InputError for kernels without a centre, and for a network without blocks."""
-    if len(kernels) < 2 or any(k % 2 == 0 or k < 3 for k in kernels):
+def check_kernels(first: int, kernels: tuple[int, ...]) -> None:
+    """InputError for kernels without a centre, a first one that sees nothing, and a network without blocks."""
+    if not kernels or first < 3 or any(k % 2 == 0 or k < 1 for k in (first, *kernels)):
         raise InputError(
-            f"the 'pixelcnn' decoder needs a block or more, with odd kernels from 3 up, got {list(kernels)}."
+            "the 'pixelcnn' decoder needs a block or more, with odd kernels, and a first one from 3 up, got "
+            f"{list(kernels)} and {first}."
         )
 
 
-def through(h: Tensor, blocks: nn.ModuleList | list, skips: nn.ModuleList | list) -> Tensor:
+def code_network(
+    latent: int, shape: tuple[int, ...], channels: tuple[int, ...], extra: int, activation: str
+) -> list[nn.Module]:
+    """Layers from a code to maps of that shape."""
+    if not channels:
+        return [Linear(latent, math.prod(shape)), nn.Unflatten(1, shape)]
+    network = resnet.Decoder(latent, shape, channels, extra, activation)
+    return [network, network.head(1), nn.Flatten(1, 2)]
+
+
+def through(h: Tensor, blocks: list, skips: nn.ModuleList | list) -> Tensor:
     """The running value after all blocks; each skip joins it `BACK` blocks after where it came from."""
     outputs = [h]
     for block in blocks:
@@ -158,6 +188,8 @@ class _Memory:
         """Begin a row: what the rows above it add at every position."""
         self.rows = torch.roll(self.rows, -1, dims=1)
         self.rows[:, -1] = 0
+        if not self.reach:
+            return self.rows.new_zeros(len(self.rows), self.row.shape[1], self.width)
         return F.conv2d(self.rows[:, :-1].permute(0, 3, 1, 2), self.above).squeeze(2)
 
     def store(self, column: int, value: Float[Tensor, "n channels"]) -> None:
@@ -203,7 +235,7 @@ class _Walk:
     def __init__(self, network: Decoder, head: nn.Module, maps: Float[Tensor, "n code_maps height width"]) -> None:
         n, (channels, self.height, self.width) = len(maps), network.shape
         self.activation, self.mix, self.head = network.activation, _Dense(network.mix), _Dense(head)
-        self.blocks = [_Step(block, n, self.width) for block in network.blocks]
+        self.blocks = [_Step(block, n, self.width) for block in network.applied]
         self.skips = [_Step(block, n, self.width) for block in network.skips]
         weight = network.first.weight
         self.image = _Memory(weight[:, :channels], False, n, self.width)
