@@ -29,6 +29,7 @@ from elboroom.data import Data
 from elboroom.errors import InputError, unknown
 from elboroom.models import VAE
 from elboroom.models.evidence import log_evidence
+from elboroom.networks.layout import lay_out
 from elboroom.numerics import Randomness
 from elboroom.training.checkpoint import Store, replace_text
 from elboroom.training.runtime import Runtime, find_device
@@ -319,7 +320,7 @@ class Run:
                 f"{self.store.path(self.step)}: its weights are not those of the model in config.yaml "
                 f"({str(error).splitlines()[0]}). Undo the edit of config.yaml, or train anew."
             ) from None
-        return built.to(self.device).eval()
+        return lay_out(built.to(self.device)).eval()
 
     @cached_property
     def companion(self) -> Any:

@@ -184,6 +184,21 @@ def test_the_monitor_calls_bounds_what_they_are(likelihood, name, offset):
     assert line[name] == pytest.approx(offset - line["loss"], rel=1e-6)
 
 
+def test_the_monitor_goes_through_every_copy_of_an_image():
+    """The mean of its lines on either copy alone, in batches that end unevenly."""
+    config = small_run()
+    model = build.model(config, (4,), "binary").eval()
+    grey = torch.rand(7, 4, generator=torch.Generator().manual_seed(3))
+    both = data_of(grey, binarize="dynamic", copies=2)
+    alone = [data_of(both.test.fixed(torch.arange(7), copy).x) for copy in (0, 1)]
+    with torch.no_grad():
+        line = monitor(both, elbo, batch=3)(model, None)
+        expected = [monitor(data, elbo, batch=3)(model, None) for data in alone]
+    assert line["rate"] == pytest.approx(sum(e["rate"] for e in expected) / 2, rel=1e-5)  # no noise in it
+    assert line["distortion"] == pytest.approx(sum(e["distortion"] for e in expected) / 2, rel=0.2)
+    assert line["examples"] == 14
+
+
 def test_nll_is_minus_the_bound_and_says_how_many_samples():
     config = small_run(likelihood="squared-error")
     model, seen = build.model(config, (4,), "binary").eval(), view(data_of(torch.rand(5, 4).round()))

@@ -34,6 +34,7 @@ from elboroom.evaluation.probes import (
     right,
     row_of,
     subset,
+    svm,
 )
 from elboroom.evaluation.subject import Subject
 
@@ -362,6 +363,10 @@ def test_one_class_is_nothing_to_learn():
 def test_a_fit_that_stopped_early_is_noted():
     found = logistic(Encoded(100 * blurred()), iterations=2, **FAST)
     assert "2 of its fits had not converged" in found.notes["probe/logistic, mean, labels 20, raw"]
+    found = svm(Encoded(100 * blurred()), kernel="linear", iterations=2, **FAST)
+    assert "2 of its fits had not converged" in found.notes["probe/svm, mean, labels 20, raw, linear"]
+    assert all("linear, C 1, 2 iterations at most" in s.protocol.estimator for s in found.scores[:4])
+    assert svm(Encoded(blurred()), kernel="linear", iterations=100_000, **FAST).notes == {}
 
 
 def test_images_beyond_memory_are_no_control(monkeypatch):

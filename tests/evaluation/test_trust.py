@@ -12,14 +12,17 @@ from oracles.linear_gaussian import examples, linear_gaussian
 from oracles.small_data import data_of, run_of
 
 from elboroom import build
+from elboroom.config.files import metrics_from
 from elboroom.errors import Stopped
 from elboroom.evaluation import evaluate
 from elboroom.evaluation.likelihood import bound, doubt, evidence, low_share, marks, nll_scores, way_scores
 from elboroom.evaluation.outliers import outliers, read_names, worst, write_names
 from elboroom.evaluation.partial import Partial
+from elboroom.evaluation.subject import Found
 from elboroom.evaluation.views import view
 from elboroom.models.evidence import PIECE, Evidence, log_evidence, noise_for
 from elboroom.numerics import Randomness
+from elboroom.scores import Score
 from elboroom.training.checkpoint import unpack
 
 X = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -201,6 +204,37 @@ def test_parts_of_another_estimate_are_not_taken(tmp_path, monkeypatch, change):
     more = {"images": 6} if change == "images" else {}
     evaluate(other, samples=19 if change == "samples" else 20, progress=told, **more)
     assert told.told[0] in (5, 6)
+
+
+def test_a_metric_that_was_done_is_not_repeated(tmp_path, monkeypatch):
+    """Stopped in the second of two metrics; the first is read from the folder: scores, values, arrays and notes."""
+    calls = []
+
+    def first(subject, **more):
+        calls.append("first")
+        subject.progress("first", 1, 1)
+        score = subject.protocol(estimator="by hand")
+        made = Score(name="a", value=0.1, unit="nats", better="lower", stderr=None, examples=12, protocol=score)
+        return Found([made], {"a/b": torch.arange(12.0)}, {"plane": {"x": torch.eye(2)}}, {"a": "beware"})
+
+    def second(subject, **more):
+        calls.append("second")
+        subject.progress("second", 1, 1)
+        return Found()
+
+    metrics = metrics_from("[knn, clusters]")
+    monkeypatch.setattr("elboroom.evaluation.probes.knn", first)
+    monkeypatch.setattr("elboroom.evaluation.clustering.clusters", second)
+    evaluate(opened(tmp_path / "alone"), samples=None, metrics=metrics)
+    calls.clear()
+    with pytest.raises(Stopped):
+        evaluate(opened(tmp_path / "run"), samples=None, metrics=metrics, progress=Interrupting(2))
+    evaluate(opened(tmp_path / "run"), samples=None, metrics=metrics)
+    assert calls == ["first", "second", "second"]
+    for name in ("scores.json", "evaluation/step-1/examples.safetensors", "evaluation/step-1/plane.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    assert json.loads((tmp_path / "run/evaluation/step-1/notes.json").read_text())["notes"] == {"a": "beware"}
+    assert not (tmp_path / "run" / "evaluation" / "step-1" / "partial").exists()
 
 
 def test_what_a_killed_process_saved_serves(tmp_path):

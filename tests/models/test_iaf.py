@@ -7,10 +7,13 @@ import torch
 from oracles.configurations import SMALL, small_run
 from torch import nn
 
+from elboroom import build
+from elboroom.data import load
 from elboroom.errors import InputError
 from elboroom.models import IafPosterior
 from elboroom.networks import mlp
 from elboroom.numerics import Randomness
+from elboroom.studies.weights import fit_to_images
 
 
 def posterior(latent: int = 3, **more: object) -> IafPosterior:
@@ -24,6 +27,18 @@ def posterior(latent: int = 3, **more: object) -> IafPosterior:
 
 
 X = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def test_data_dependent_initialization_reaches_the_steps():
+    """Behind the encoder's own layers: every network of the flow gets its first outputs fitted (SPEC 6.2)."""
+    run = small_run(posterior="iaf")
+    data = load(run.data)
+    model = build.model(run, data.shape, data.values)
+    before = {name: p.clone() for name, p in model.encoder.named_parameters() if "steps" in name and "gain" in name}
+    fit_to_images(model, data, 100, seed=0)
+    assert before
+    after = dict(model.encoder.named_parameters())
+    assert not any(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_the_density_of_a_sample_is_that_of_its_noise_over_the_jacobian():

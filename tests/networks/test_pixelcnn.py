@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from elboroom.config import run_from
 from elboroom.errors import InputError
 from elboroom.models import BernoulliLikelihood
 from elboroom.networks import pixelcnn
@@ -107,7 +108,7 @@ def test_pixel_by_pixel_gives_the_pixels_of_full_passes(shape, sizes):
     uniform = torch.rand(5, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     x, logits = model(z).from_uniform(uniform)
     assert torch.equal(x, naive(model, z, uniform))
-    assert 0.1 < x.mean() < 0.9  # neither all on nor all off
+    assert 0.1 < x.mean() < 0.9  # neither all on nor all off: that would show nothing
     torch.testing.assert_close(logits, model.head(model.network.given(x, model.network(z))), atol=1e-12, rtol=0)
 
 
@@ -151,6 +152,17 @@ def test_how_far_back_six_layers_of_three_see():
 def test_kernels_have_a_centre(sizes):
     with pytest.raises(InputError, match="needs a block or more, with odd kernels, and a first one from 3 up"):
         decoder(**sizes)
+
+
+def test_a_code_through_a_network_needs_images_that_it_can_halve():
+    with pytest.raises(InputError, match=r"'pixelcnn' networks take images of 8x8 to 64x64; .* \(1, 4, 4\)"):
+        decoder((1, 4, 4), code_channels=(4, 4))
+
+
+def test_blocks_of_no_network_are_refused():
+    decoder = {"kind": "pixelcnn", "code_extra": 1}
+    with pytest.raises(InputError, match="code_extra is of the network that code_channels describe"):
+        run_from({"data": {"name": "digits", "binarize": "dynamic"}, "model": {"decoder": decoder}})
 
 
 def test_images_only():

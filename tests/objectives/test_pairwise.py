@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Normal
 
+from elboroom import build
+from elboroom.config import run_from
 from elboroom.distributions import pairwise_kl
 from elboroom.errors import InputError
 from elboroom.objectives import mutual_divergence, mutual_statistics, pairwise
@@ -158,6 +160,38 @@ def test_trap_24_two_examples_and_one():
     one = mutual_statistics(loc[:1], log_var[:1].requires_grad_(), softplus=True)
     assert [t.sum().item() for t in one] == [0.0, 0.0, 0.0]
     one[2].backward()
+
+
+@pytest.mark.parametrize("form", ["before-mean", "after-mean", "after-mean-sept"])
+def test_trap_24_an_objective_on_one_example_is_the_elbo(form):
+    """With no pairs nothing is added, in any of the forms, and gradients are those of the ELBO."""
+    parts = {"kind": "mutual-divergence", "eta": 2.0, "gamma": 0.5, "pair_softplus": form}
+    losses, gradients = [], []
+    for objective in (parts, "elbo"):
+        run = run_from({"data": {"name": "digits", "binarize": "dynamic"}, "objective": objective})
+        torch.manual_seed(0)
+        model = build.model(run, (1, 8, 8), "binary")
+        loss = build.objective(run)(model(torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 20))).loss
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_the_half_of_theorem_1_that_is_the_mutual_information():
+    """E_x KL(q(z|x) || q(z)) = I(x; z), InfoVAE's term (SPEC 6.11): by quadrature, and by H(q(z)) - E H(q(z|x))."""
+    loc, log_var = some(5, 1)
+    z = torch.linspace(-30, 30, 200_001, dtype=torch.float64)[:, None]
+    each = Normal(loc[:, 0], (log_var[:, 0] / 2).exp()).log_prob(z)
+    mixture = torch.logsumexp(each, 1, keepdim=True) - math.log(5)
+    forward = torch.trapezoid(each.exp() * (each - mixture), z, dim=0).mean()
+    backward = torch.trapezoid(mixture.exp() * (mixture - each), z, dim=0).mean()
+    entropy = -torch.trapezoid(mixture.exp() * mixture, z, dim=0).squeeze()
+    inside = (0.5 * (math.log(2 * math.pi) + 1 + log_var[:, 0])).mean()
+    torch.testing.assert_close(forward, entropy - inside, rtol=1e-6, atol=0)
+    mpd = mutual_statistics(loc, log_var, softplus=True)[0].sum() * 4 / 5
+    torch.testing.assert_close(mpd, forward + backward, rtol=1e-6, atol=0)
 
 
 def test_theorem_1_by_quadrature():

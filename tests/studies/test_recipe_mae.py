@@ -1,11 +1,14 @@
 """The recipe of MAE at its scales: which variants there are, how large their models, and that the small one trains."""
 
+import json
+
 import pytest
 from oracles.configurations import count
 
 from elboroom import build
 from elboroom.config.study import Study
 from elboroom.errors import InputError
+from elboroom.report import report
 from elboroom.studies import study as studies
 
 
@@ -33,7 +36,7 @@ def test_the_paper_has_its_grid_and_each_row_its_numbers(tmp_path):
 
 
 def test_smaller_scales_have_smaller_models_and_no_published_numbers(tmp_path):
-    first = ["vlae-free-bits", "mae-1.0-0.5", "vlae", "resnet-vae-af"]
+    first = ["vlae", "vlae-free-bits", "mae-1.0-0.5", "resnet-vae-af"]
     for scale, parameters in {"smoke": 20_000, "cpu": 225_187}.items():
         runs = planned(scale, tmp_path)
         assert list(runs)[:4] == first
@@ -57,6 +60,11 @@ def test_a_scale_changes_variants_and_leaves_some_out():
 @pytest.mark.slow
 def test_the_smoke_scale_trains_and_scores_every_variant(tmp_path):
     study = studies.scaled(studies.find("mae"), "smoke")
-    runs = studies.plan(study, tmp_path)
-    studies.carry_out(study, tmp_path, runs)
+    runs = studies.plan(study, tmp_path / "out")
+    studies.carry_out(study, tmp_path / "out", runs, cache=tmp_path / "cache")
     assert [run.status for run in runs] == ["done"] * 4
+    report([tmp_path / "out"])
+    assert {p.stem for p in (tmp_path / "out" / "figures").glob("*.png")} >= {figure.name for figure in study.figures}
+    for run in runs:  # nothing was left out
+        skipped = json.loads(next(run.folder.glob("evaluation/*/skipped.json")).read_text())
+        assert skipped["skipped"] == {}

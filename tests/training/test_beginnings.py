@@ -120,8 +120,17 @@ def test_optimal_variance_is_that_of_a_whole_batch():
 def test_a_unit_that_does_not_vary_is_left_alone():
     layer = nn.Linear(2, 1)
     nn.init.zeros_(layer.weight)
+    bias = layer.bias.item()
     data_dependent_(layer, lambda: layer(torch.randn(10, 2)))
-    assert torch.isfinite(layer.weight).all()
+    assert (layer.weight == 0).all()
+    assert layer.bias.item() == bias
+
+
+def test_one_example_says_nothing_of_deviations():
+    layer = nn.Linear(4, 3)
+    before = [p.clone() for p in layer.parameters()]
+    data_dependent_(layer, lambda: layer(torch.randn(1, 4)))
+    assert all(torch.equal(p, b) for p, b in zip(layer.parameters(), before, strict=True))
 
 
 def test_a_layer_that_is_passed_twice_is_fitted_the_first_time():

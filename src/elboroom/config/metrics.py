@@ -200,6 +200,8 @@ class Svm(Probe):
     gamma: Literal["auto", "scale"] = "auto"
     """Of the kernel rbf: 1/features (auto, as scikit-learn had it when MAE was written) or 1/(features x variance)."""
     c: PositiveFloat = 1.0
+    iterations: Positive | None = None
+    """At most so many for each pair of classes: codes of large scale take the linear kernel hours without a limit."""
     controls: tuple[Control, ...] = ("pca", "noise")
     """Beside the codes, as above; noise with 10,000 labels at most, as more would take minutes to come to chance."""
 

@@ -139,6 +139,12 @@ class PixelcnnDecoder:
     builds: ClassVar[str] = "elboroom.networks.pixelcnn:Decoder"
     refuses: No = {("likelihood", kind): NOT_IN_ORDER for kind in GREY}
 
+    @model_validator(mode="after")
+    def _blocks_of_something(self) -> "PixelcnnDecoder":
+        if self.code_extra and not self.code_channels:
+            raise ValueError("code_extra is of the network that code_channels describe; give both, or neither.")
+        return self
+
 
 @settings
 class GaussianPosterior:
@@ -545,7 +551,8 @@ READY: dict[str, dict[str, Any]] = {
         "decoder": {"kind": "resnet"},
         "likelihood": {"kind": "bernoulli"},
     },
-    # Chen et al. (2017), its own smaller decoder and flow; the 12 filters are those of the masked convolutions
+    # Chen et al. (2017), its own smaller decoder and flow. Read into it: its six masked layers are the blocks', behind
+    # a first one that sees the image, and their 12 filters stand between 1x1 convolutions of twice as many
     "vlae-chen": {
         "encoder": {"kind": "resnet", "channels": [16, 32, 32], "extra": 1, "hidden": 450},
         "posterior": {"latent": 64},

@@ -1,9 +1,9 @@
 """Score a checkpoint and write down whatever the report will need."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from elboroom import build
 from elboroom import scores as score_files
 from elboroom.config import Data as DataConfig
+from elboroom.config.run import to_dict
 from elboroom.data import load as load_data
 from elboroom.errors import InputError
 from elboroom.evaluation.codes import answers, code_scores
@@ -59,7 +60,8 @@ def evaluate(
         other: evaluate on other data than it was trained on (said in the protocol; no companion, no pictures kept).
         headline: whether these scores are those of the run; a checkpoint on the way has its own folder only.
         cache: a folder in which what depends on the data alone is kept (controls, classifiers).
-        progress: told (what, done, total). It may raise (`elboroom.errors.Stopped`): the next call goes on from there.
+        progress: told (what, done, total). It may raise (`elboroom.errors.Stopped`): the next call goes on from there,
+            and repeats no metric that was done.
         say: told why a metric is skipped, and what is to be doubted of a number.
 
     Returns:
@@ -75,7 +77,7 @@ def evaluate(
         first = joined(first, likelihood(subject, samples, images)) if notes else first
     else:
         say(f"bounds, codes and NLL by importance sampling: left out: {no_encoder(run)}")
-    found, skipped = measure(subject, metrics, say)
+    found, skipped = measure(subject, metrics, say, resumable=True)
     everything = joined(first, found)
     notes |= everything.notes
     for line in score_files.briefly({name: note for name, note in notes.items() if note is not None}):
@@ -118,7 +120,7 @@ def likelihood(subject: Subject, samples: int, images: int | None = None) -> Fou
     """The importance-sampled NLL (or bound) of a run, the way to it, and what is to be doubted; resumable."""
     run, seen = subject.run, view(subject.data, subject.split, images)
     kept = subject.partial("nll", {"samples": samples, "seed": 0}, columns(samples), seen)
-    weighed = evidence(run.model, seen, samples, partial=kept, progress=partial(subject.progress, "NLL"))
+    weighed = evidence(run.model, seen, samples, partial=kept, progress=functools.partial(subject.progress, "NLL"))
     scores = nll_scores(run, seen, weighed, samples)
     name, covers = scores[0].name, run.model.encoder.covers
     values = weighed.bound + run.density_offset()
@@ -134,15 +136,22 @@ def likelihood(subject: Subject, samples: int, images: int | None = None) -> Fou
 
 
 def measure(
-    subject: Subject, metrics: Sequence[Any], say: Callable[[str], None] = lambda text: None
+    subject: Subject,
+    metrics: Sequence[Any],
+    say: Callable[[str], None] = lambda text: None,
+    resumable: bool = False,
 ) -> tuple[Found, dict[str, str]]:
-    """What the metrics find, together, and the reasons of those that this run cannot have, by `label`."""
+    """What the metrics find, together, and the reasons of those that this run cannot have, by `label`.
+
+    ``resumable``: what each finds is kept in the run's folder until `Subject.forget_partials`, and not computed again.
+    """
     made, skipped = [], {}
     for metric in metrics:
         try:
             if getattr(metric, "reads_encoder", True):
                 needs_encoder(subject.run)
-            made.append(build.make(metric, subject=subject))
+            find = functools.partial(build.make, metric, subject=subject)
+            made.append(subject.finished(to_dict(metric), find) if resumable else find())
         except InputError as reason:
             skipped[label(metric)] = str(reason)
             say(f"{label(metric)}: skipped: {reason}")

@@ -2,7 +2,7 @@
 warning where the code carries nothing."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from torch import nn
 
 from elboroom.config import Run as RunConfig
 from elboroom.data import Data
+from elboroom.data.prepare import Batch
 from elboroom.evaluation.codes import accuracy, active_units
 from elboroom.evaluation.doctor import COLLAPSED_NATS
-from elboroom.evaluation.views import view
+from elboroom.evaluation.views import View, view
 from elboroom.numerics import Randomness
 from elboroom.objectives.needs import ask
 from elboroom.records import Draw, Terms
@@ -28,8 +29,9 @@ def monitor(
 ) -> Callable[[nn.Module, nn.Module | None], dict[str, Any]]:
     """A function (model, companion) -> log line on validation data, or on test data (for curves) without them.
 
-    Batches have the size of training, because an objective's batch terms depend on it; noise is the same each time.
-    Weights that move in training stand at their last value, so that losses of different epochs can be compared.
+    Every copy of an image counts. Batches have the size of training, because an objective's batch terms depend on it;
+    noise is the same each time. Weights that move in training stand at their last value, so that losses of different
+    epochs can be compared.
     """
     split = "valid" if data.valid is not None else "test"
     seen = view(data, split)
@@ -39,9 +41,10 @@ def monitor(
         sums: dict[str, torch.Tensor] = {}
         means, right = [], {"z": [], "mean": []}
         rates: torch.Tensor | float | None = 0.0
-        for index, examples in seen.batches(batch):
-            noise = model.noise(random("monitor", int(index[0])), samples, len(index))
-            prior = random("monitor-prior", int(index[0]))
+        for copy, (index, examples) in in_all_copies(seen, batch):
+            place = (int(index[0]), copy)[: 1 + bool(copy)]
+            noise = model.noise(random("monitor", *place), samples, len(index))
+            prior = random("monitor-prior", *place)
             asked = ask(objective, model, prior, noise, len(data.train), x=examples.x)
             terms = objective(draw := model(examples.x, noise, asked))
             values = {"loss": terms.loss, **{k: v.mean() for k, v in terms.example.items()}, **terms.batch}
@@ -56,20 +59,28 @@ def monitor(
             if companion is not None:
                 right["z"].append(accuracy(companion, draw.z[0], examples.labels))
                 right["mean"].append(accuracy(companion, draw.base.loc, examples.labels))
-        line: dict[str, Any] = {"split": split, "examples": seen.count}
-        line |= {name: (total / seen.count).item() for name, total in sums.items()}
+        count = seen.count * seen.copies
+        line: dict[str, Any] = {"split": split, "examples": count}
+        line |= {name: (total / count).item() for name, total in sums.items()}
         if "rate" in line:
             offset, total = model.decoder.offset(data.shape), -(line["distortion"] + line["rate"])
             line |= {"bound/grey-bce": total} if offset is None else {"elbo": total + offset}
         if means:
             line["active-units"] = active_units(torch.cat(means))
         if rates is not None:
-            line["idle-dimensions"] = int((rates / seen.count < IDLE_NATS).sum())
+            line["idle-dimensions"] = int((rates / count < IDLE_NATS).sum())
         if companion is not None:
             line |= {f"accuracy/{k}": 100 * torch.cat(v).mean().item() for k, v in right.items()}
         return line
 
     return watch
+
+
+def in_all_copies(seen: View, batch: int) -> Iterator[tuple[int, tuple[torch.Tensor, Batch]]]:
+    """(number of the copy, batch of it), for every binarization of every image."""
+    for copy in range(seen.copies):
+        for found in seen.batches(batch, copy):
+            yield copy, found
 
 
 def signs(draw: Draw, radius: float | None) -> dict[str, torch.Tensor]:

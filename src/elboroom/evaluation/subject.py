@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from elboroom.evaluation.views import View, code_protocol, protocol, view
 from elboroom.numerics import Randomness
 from elboroom.runs import Run, needs_encoder
 from elboroom.scores import Protocol, Score
-from elboroom.training.checkpoint import pack, replace_bytes, replace_text, unpack
+from elboroom.training.checkpoint import pack, replace_bytes, replace_text, room, unpack
 
 Progress = Callable[[str, int, int], None]
 
@@ -39,6 +39,41 @@ class Found:
     examples: dict[str, Tensor] = field(default_factory=dict)
     arrays: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+
+
+def packed(found: Found, key: str) -> bytes:
+    """A file of what a metric found, under a key; read by `unpacked`."""
+    tensors: dict[str, Tensor] = {}
+
+    def numbered(tensor: Tensor) -> str:
+        tensors[f"{len(tensors)}"] = tensor
+        return f"{len(tensors) - 1}"
+
+    text = {
+        "key": key,
+        "scores": [asdict(score) for score in found.scores],
+        "examples": {name: numbered(t) for name, t in found.examples.items()},
+        "arrays": {file: {name: numbered(t) for name, t in held.items()} for file, held in found.arrays.items()},
+        "notes": found.notes,
+    }
+    return pack(tensors | {"text": _as_tensor(json.dumps(text))})
+
+
+def unpacked(path: Path, key: str) -> Found | None:
+    """What a metric found, where the file was written under this key; None where there is none, or a torn one."""
+    try:
+        tensors = unpack(path.read_bytes())
+        text = json.loads(bytes(tensors["text"].tolist()))
+    except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+        return None
+    if text["key"] != key:
+        return None
+    return Found(
+        [Score(**score | {"protocol": Protocol(**score["protocol"])}) for score in text["scores"]],
+        {name: tensors[i] for name, i in text["examples"].items()},
+        {file: {name: tensors[i] for name, i in held.items()} for file, held in text["arrays"].items()},
+        text["notes"],
+    )
 
 
 class Subject:
@@ -68,6 +103,7 @@ class Subject:
         self.random = Randomness(0, run.device)
         self._codes: dict[str, Codes] = {}
         self._partials: list[Partial] = []
+        self._finished: list[Path] = []
         self._resumes = keep
 
     @property
@@ -134,16 +170,45 @@ class Subject:
 
         They stay until `forget_partials`: what was finished is not lost while the rest of an evaluation goes on.
         """
-        of = [self.run.checkpoint_hash, self.run.weights, seen.split, seen.rows, seen.data.binarization]
-        key = json.dumps([*of, seen.count, seen.copies, settings], sort_keys=True)
-        folder = self.run.evaluation / "partial" if self._resumes else None
-        self._partials.append(Partial(folder, name, key, columns, seen.count * seen.copies))
+        folder = self._under_way if self._resumes else None
+        self._partials.append(Partial(folder, name, self._key(settings, seen), columns, seen.count * seen.copies))
         return self._partials[-1]
 
+    def finished(self, settings: Any, make: Callable[[], Found]) -> Found:
+        """What a metric finds, kept until `forget_partials`: an evaluation that is stopped in a later metric does not
+        repeat it. ``settings`` (plain values as JSON has them) tell one metric from another."""
+        key = self._key(settings, self.seen)
+        path = self._under_way / f"metric-{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
+        if not self._resumes:
+            return make()
+        self._finished.append(path)
+        known = unpacked(path, key)
+        if known is not None:
+            return known
+        found = make()
+        with room(self.run.folder, "evaluate again"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_bytes(path, packed(found, key))
+        return found
+
     def forget_partials(self) -> None:
-        """All that was estimated is written elsewhere."""
+        """All that was estimated and found is written elsewhere."""
+        for path in self._finished:
+            path.unlink(missing_ok=True)
         for partial in self._partials:
             partial.remove()
+        if self._under_way.is_dir() and not any(self._under_way.iterdir()):
+            self._under_way.rmdir()
+
+    @property
+    def _under_way(self) -> Path:
+        """The folder of what is under way."""
+        return self.run.evaluation / "partial"
+
+    def _key(self, settings: Any, seen: View) -> str:
+        """Whatever numbers of a view depend on."""
+        of = [self.run.checkpoint_hash, self.run.weights, seen.split, seen.rows, seen.data.binarization]
+        return json.dumps([*of, seen.count, seen.copies, settings], sort_keys=True)
 
     def remembered(self, name: str, settings: Any, make: Callable[[], Any]) -> Any:
         """What ``make`` returns (plain values as JSON has them), computed once per data set and settings.

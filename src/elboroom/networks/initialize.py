@@ -46,8 +46,11 @@ def _standardize(layer: nn.Module, inputs: tuple, output: Float[Tensor, "..."]) 
     """Change the layer so that this output has mean 0 and deviation 1 by channel; returns what it now gives."""
     channel = getattr(layer, "channel", -1 if isinstance(layer, nn.Linear) else 1) % output.dim()
     others = [d for d in range(output.dim()) if d != channel]
-    mean, std = output.mean(others), output.std(others)
-    factor = torch.where(std > DEAD, getattr(layer, "spread", 1.0) / std, torch.ones_like(std))
+    count = output.numel() // output.shape[channel]
+    std = output.std(others, correction=int(count > 1))
+    varies = std > DEAD
+    mean = torch.where(varies, output.mean(others), 0)
+    factor = torch.where(varies, getattr(layer, "spread", 1.0) / std, 1)
     if isinstance(layer, Normalized):
         layer.rescale_(mean, factor)
     else:

@@ -11,7 +11,7 @@ after the other, keeping what later ones need.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +20,13 @@ from torch import Tensor, nn
 
 from elboroom.errors import InputError
 from elboroom.networks import resnet
+from elboroom.networks.conv import SMALLEST
 from elboroom.networks.layers import activation as activation_named
 from elboroom.networks.normalized import Causal, Conv, Linear
 
 BACK = 3  # a long skip leaps over so many blocks
 
+Layer = Callable[[Tensor], Tensor]
 Choose = Callable[[int, int, Float[Tensor, "n outputs"]], Float[Tensor, "n channels"]]
 """(row, column, outputs of the head there) -> the pixels there, all channels."""
 
@@ -85,7 +87,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         check_kernels(first, kernels)
-        resnet.check_image("pixelcnn", shape, smallest=1)
+        resnet.check_image("pixelcnn", shape, smallest=SMALLEST if code_channels else 1)
         self.shape, self.maps = tuple(shape), maps
         self.activation = activation_named(activation)
         self.code = nn.Sequential(
@@ -94,8 +96,8 @@ class Decoder(nn.Module):
         self.first = Causal(shape[0], maps, first, centre=False, free=code_maps)
         distinct = [k for k, _ in itertools.groupby(kernels)] if tied else kernels
         self.blocks = nn.ModuleList(Bottleneck(maps, maps // 2, k, activation) for k in distinct)
+        # how often each block is applied before the next one is
         self.times = tuple(len(list(run)) for _, run in itertools.groupby(kernels)) if tied else (1,) * len(kernels)
-        """How often each block is applied before the next is."""
         self.skips = nn.ModuleList(Bottleneck(maps, maps // 2, k, activation) for k in kernels[:-1] if skips)
         self.mix = Conv(maps, maps, 1)
 
@@ -150,7 +152,7 @@ def code_network(
     return [network, network.head(1), nn.Flatten(1, 2)]
 
 
-def through(h: Tensor, blocks: list, skips: nn.ModuleList | list) -> Tensor:
+def through(h: Tensor, blocks: Iterable[Layer], skips: Sequence[Layer]) -> Tensor:
     """The running value after all blocks; each skip joins it `BACK` blocks after where it came from."""
     outputs = [h]
     for block in blocks:
@@ -159,7 +161,7 @@ def through(h: Tensor, blocks: list, skips: nn.ModuleList | list) -> Tensor:
     return joined(h, outputs, skips)
 
 
-def joined(h: Tensor, outputs: list[Tensor], skips: nn.ModuleList | list) -> Tensor:
+def joined(h: Tensor, outputs: list[Tensor], skips: Sequence[Layer]) -> Tensor:
     """The running value with the skip that is due before the next block, if any."""
     origin = len(outputs) - BACK
     return h + skips[origin](outputs[origin]) if 0 <= origin < len(skips) else h

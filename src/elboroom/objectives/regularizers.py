@@ -125,10 +125,11 @@ def mutual_divergence(
         InputError: the base posterior is not Gaussian; or ``after-mean-sept`` with eta 0.
     """
     base = _gaussian(draw, "mutual-divergence")
-    by_dim, soft, std = mutual_statistics(base.loc, base.log_var, softplus=pair_softplus == "before-mean")
+    before = pair_softplus == "before-mean"
+    by_dim, soft, std = mutual_statistics(base.loc, base.log_var, softplus=before)
     rates = rate(draw)
     example = {"distortion": -draw.log_px.mean(0), "rate": rates if free_bits is None else rates.detach()}
-    batch = {"mutual-divergence": soft if pair_softplus == "before-mean" else _after_mean(by_dim, pair_softplus, eta)}
+    batch = {"mutual-divergence": soft if before else _after_mean(by_dim, len(base.loc), pair_softplus, eta)}
     batch |= {"mpd-std": std, "mpd": by_dim.detach().sum()}
     weights: dict[str, Tensor | float] = {"mutual-divergence": eta, "mpd-std": gamma, "mpd": 0.0}
     if free_bits is not None:
@@ -137,7 +138,10 @@ def mutual_divergence(
     return Terms(example, batch, weights)
 
 
-def _after_mean(by_dim: Float[Tensor, " latent"], form: str, eta: float) -> Float[Tensor, ""]:
+def _after_mean(by_dim: Float[Tensor, " latent"], batch: int, form: str, eta: float) -> Float[Tensor, ""]:
+    """The program's two forms; a batch of one has no pairs, and pays nothing."""
+    if batch < 2:
+        return by_dim.sum() * 0
     if form == "after-mean":
         return F.softplus(-by_dim).sum()
     if eta == 0:

@@ -5,21 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from elboroom import build
 from elboroom.config import Run as RunConfig
 from elboroom.config import Training
 from elboroom.data import Data
 from elboroom.evaluation import monitor
-from elboroom.networks import normalized
+from elboroom.networks.layout import lay_out
 from elboroom.studies.weights import first_weights
 from elboroom.training import Trainer
 from elboroom.training.loop import Plan, Plateau
 from elboroom.training.runtime import Runtime
 
-CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, normalized.Conv, normalized.Transposed)
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -36,9 +32,7 @@ def make_trainer(
 ) -> Trainer:
     """A trainer as the configuration says: build, memory layout, first weights, averaged copy, optimizer, in this
     order. A run that is not ``fresh`` gets its weights from its checkpoint."""
-    model = build.model(config, data.shape, data.values).to(runtime.device)
-    if any(isinstance(m, CONVOLUTIONS) for m in model.modules()):
-        model = model.to(memory_format=torch.channels_last)  # measured faster, see benchmarks/
+    model = lay_out(build.model(config, data.shape, data.values).to(runtime.device))
     model.slices = config.training.decoder_slices
     if fresh:
         first_weights(config, model, data)

@@ -1,6 +1,7 @@
 """What a study leaves for good: page, figures, ledger, scores per example, and small weights."""
 
 import hashlib
+import itertools
 import json
 import shutil
 import time
@@ -89,13 +90,13 @@ def _gather(study: Path, out: Path, page: Path, command: str, content: dict[str,
     """All that is kept, in a new folder; the ledger."""
     out.mkdir(parents=True)
     first = min(run["axes"].get("seed", 0) for run in content["runs"])
-    rows, room, shown = [], ALL_WEIGHTS, ALL_SHOWN
+    rows, room = [], ALL_WEIGHTS
     for run in content["runs"]:
         is_first = run["axes"].get("seed", 0) == first
         rows.append(_keep(study, out, run, room if is_first else 0))
         room -= _size(out / rows[-1]["folder"] / "weights.safetensors")
-        if is_first:
-            shown -= _keep_shown(study / run["folder"], out / rows[-1]["folder"], shown)
+    firsts = [run["folder"] for run in content["runs"] if run["axes"].get("seed", 0) == first]
+    _keep_shown([(study / folder, out / "runs" / folder) for folder in firsts])
     for name in ("study.json", "study.yaml"):
         shutil.copyfile(study / name, out / name)
     shutil.copyfile(page, out / "report.html")
@@ -184,17 +185,18 @@ def _keep_measured(run: runs.Run, target: Path) -> None:
                 shutil.copyfile(evaluation / name, target / "evaluation" / evaluation.name / name)
 
 
-def _keep_shown(source: Path, target: Path, room: int) -> int:
-    """What a page is drawn from, so that it can be drawn again; how many bytes of the room that took."""
-    used = 0
-    for path in (p for name in SHOWN for p in sorted(source.glob(f"evaluation/step-*/{name}.safetensors"))):
-        content = _smaller(path) if path.stem == CODES else path.read_bytes()
-        if content and used + len(content) <= room:
-            place = target / "evaluation" / path.parent.name
-            place.mkdir(parents=True, exist_ok=True)
-            (place / path.name).write_bytes(content)
-            used += len(content)
-    return used
+def _keep_shown(folders: list[tuple[Path, Path]]) -> None:
+    """What pages are drawn from, (from, to) of each run, so that they can be drawn again: as far as the room goes,
+    pictures of all runs first, then their planes, then their codes."""
+    room = ALL_SHOWN
+    for name, (source, target) in itertools.product(SHOWN, folders):
+        for path in sorted(source.glob(f"evaluation/step-*/{name}.safetensors")):
+            content = _smaller(path) if path.stem == CODES else path.read_bytes()
+            if content and len(content) <= room:
+                place = target / "evaluation" / path.parent.name
+                place.mkdir(parents=True, exist_ok=True)
+                (place / path.name).write_bytes(content)
+                room -= len(content)
 
 
 def _smaller(path: Path) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 from elboroom import runs, scores
 from elboroom.config import Run as RunConfig
 from elboroom.config import Study, load_run, load_study
-from elboroom.config.files import apply_options, merged, nested, parse_yaml, run_from, study_from, to_yaml
+from elboroom.config.files import apply_options, merged, nested, parse_yaml, run_from, study_from, to_yaml, validated
 from elboroom.config.run import EXTENDABLE, to_dict
 from elboroom.config.study import Metrics
 from elboroom.errors import Diverged, InputError, Stopped, unknown
@@ -310,8 +310,7 @@ def _evaluate(
 
 def evaluated(run: runs.Run, metrics: Metrics, headline: bool = True) -> bool:
     """Whether a run has been scored with these metrics, on the weights that are there now."""
-    measured = run.evaluation / "measured.json"
-    known = measured.exists() and measured.read_text() == _asked(run, metrics)
+    known = _measured(run.evaluation / "measured.json") == json.loads(_asked(run, metrics))
     if not (headline and run.config.trains_encoder):  # without an encoder there may be no score to find
         return known
     return (known or metrics.also == ()) and _scored(run, *_importance(metrics))
@@ -325,6 +324,15 @@ def _importance(metrics: Metrics) -> tuple[int | None, int | None]:
 def _asked(run: runs.Run, metrics: Metrics) -> str:
     """The text of measured.json."""
     return json.dumps({"format": FORMAT, "checkpoint": run.checkpoint_hash, "also": to_dict(metrics)["also"]})
+
+
+def _measured(path: Path) -> dict[str, Any] | None:
+    """What measured.json says, metrics written before they had all their fields with the defaults of these."""
+    try:
+        content = json.loads(path.read_text())
+        return content | {"also": to_dict(validated(Metrics, {"also": content["also"]}, str(path)))["also"]}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, InputError):
+        return None
 
 
 def _scored(run: runs.Run, samples: int | None, images: int | None) -> bool:

@@ -72,16 +72,18 @@ def fit_to_images(model: VAE, data: Data, images: int, seed: int) -> None:
     """Data-dependent initialization on the first images of the first epoch.
 
     Encoder, decoder and prior in this order, each in one pass: a decoder may need the images as well as the codes. It
-    gets the posterior means; the prior gets one sample each, for samples are what it scores in training.
+    gets the posterior means; the prior gets one sample each, for samples are what it scores in training. The encoder
+    draws them, so that layers of a flow behind it are passed, too.
     """
     random = Randomness(seed, data.train.device)
     index = data.train.order(random, 0)[:images]
     x = data.train.batch(index, random("init")).x
     model.eval()
     with torch.no_grad():
-        data_dependent_(model.encoder, lambda: model.encoder(x))
+        noise = model.noise(random("init-noise"), 1, len(x))
+        data_dependent_(model.encoder, lambda: model.encoder(x).rsample_with_log_prob(noise))
         q = model.encoder(x)
-        z, _ = q.rsample_with_log_prob(model.noise(random("init-noise"), 1, len(x)))
+        z, _ = q.rsample_with_log_prob(noise)
         data_dependent_(model.decoder, lambda: model.decoder(q.mean).log_prob(x))
         data_dependent_(model.prior, lambda: model.prior(model.encoder).log_prob(z[0]))
     model.train()
