@@ -325,7 +325,7 @@ class AnnealedImportance:
 
 @settings
 class Marginal:
-    """NLL from both sides by samples of p(z|x) itself (AEVB, appendix D), for models of at most five latents; by
+    """NLL from both sides by samples of p(z|x) itself (AEVB, appendix D), for models of fewer than five latents; by
     default the encoder takes no part."""
 
     kind: Literal["marginal"] = "marginal"

@@ -21,8 +21,8 @@ from elboroom.models import VAE
 from elboroom.models.hmc import JITTER, Point, evaluated, transition
 from elboroom.numerics import LOG_2PI, Randomness, StreamingLogMeanExp
 
-FEW_LATENTS = 5
-"""Up to which the estimate can be trusted: AEVB, appendix D, has it reliable below five."""
+FEW_LATENTS = 4
+"""Up to which the estimate is given without a doubt: AEVB, appendix D, has it reliable below five."""
 STARTS = 20
 """Draws for each chain, of which one is where it begins, chosen by importance weights: a chain that begins in a lesser
 mode of the posterior would stay there."""
@@ -60,7 +60,8 @@ class Fitted:
     section 4.3).
 
     Raises:
-        InputError: not more samples than dimensions, so that their covariance has no inverse.
+        InputError: fewer than two samples more than dimensions; with fewer than one more, their covariance has no
+            inverse, and with one a hardly better one.
     """
 
     def __init__(self, z: Float[Tensor, "l n latent"], kind: str = "gaussian") -> None:
@@ -115,7 +116,7 @@ def brackets_by_block(
         \qquad
         \underline{\log p}(x) = \log \frac1L \sum_l \frac{p(z_l)\, p(x|z_l)}{\hat q(z_l)}, \quad z_l \sim \hat q
 
-    with :math:`\hat q` fitted to other samples of p(z|x). The first is Kingma & Welling (2014), arXiv:1312.6114,
+    with :math:`\hat q` fitted to other samples of p(z|x), earlier ones of the same chains. The first is Kingma & Welling (2014), arXiv:1312.6114,
     appendix D: unbiased for 1/p(x), so by Jensen too high on average as an estimate of log p(x); the second, importance
     sampling, is too low on average. Both are near log p(x) where :math:`\hat q` is near p(z|x), which takes few
     latents.

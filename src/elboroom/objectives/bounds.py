@@ -65,13 +65,13 @@ def reconstruction(draw: Draw) -> Terms:
 
 
 def importance_weighted(draw: Draw, *, gradient: str = "standard") -> Terms:
-    r"""The importance-weighted bound of k samples: tighter with each sample, the ELBO at k = 1.
+    r"""The importance-weighted bound of k samples: in expectation tighter with each, and the ELBO at k = 1.
 
     .. math:: \mathcal L_k(x) = \log \frac1k \sum_{i=1}^k w_i, \qquad
               \log w_i = \log p(x|z_i) + \log p(z_i) - \log q(z_i|x)
 
     Burda et al. (2016), arXiv:1509.00519, eq. (8). With ``gradient="doubly-reparameterized"`` the value is the same and
-    the encoder's gradient another unbiased estimate, whose signal-to-noise ratio grows with k; see
+    the encoder's gradient another unbiased estimate, whose signal-to-noise ratio does not fall as k grows; see
     `doubly_reparameterized`.
 
     Args:

@@ -50,7 +50,8 @@ def monte_carlo_em(draw: Draw) -> Terms:
 
     with z held fixed, whose gradient is that of :math:`-\log p_\theta(x)` (Fisher's identity) as far as the chains have
     come to p(z|x). Wei & Tanner (1990), JASA 85, 699-704; as Kingma & Welling (2014), arXiv:1312.6114, appendix E, take
-    it: Hamiltonian Monte Carlo, then several updates of the weights with the same codes (`training.updates`).
+    it: Hamiltonian Monte Carlo, then several updates of the weights with the same codes (`training.updates`), of which
+    all but the first climb the expectation at codes of older weights, as an M-step does.
 
     Args:
         draw: at codes that chains have brought (``sampled``), k per example.
