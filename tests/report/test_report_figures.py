@@ -23,6 +23,19 @@ def test_images_are_enlarged_without_blur_white_on_black():
     assert set(np.unique(picture)) == {0, 255}
 
 
+@pytest.mark.parametrize("note", ["After 2 epochs.", "After 100 epochs, that is 6,000,000 examples seen." * 2])
+def test_a_note_stands_under_a_picture_and_fits(note):
+    picture = figures.png(figures.grid(np.zeros((4, 1, 8, 8), np.uint8), columns=2, width=400))
+    image = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+    both = np.asarray(Image.open(io.BytesIO(figures.noted(picture, note))).convert("RGB"))
+    np.testing.assert_array_equal(both[: len(image)], image)
+    strip = both[len(image) :]
+    assert 5 < len(strip) < 40
+    assert (strip[:, :3] == 255).all()  # not cut off
+    assert (strip[:, -3:] == 255).all()
+    assert (strip < 200).any()
+
+
 def test_colours_stay_and_a_second_channel_is_ignored():
     red = np.zeros((3, 2, 2), np.uint8)
     red[0] = 255

@@ -116,7 +116,9 @@ def brackets_by_block(
         \qquad
         \underline{\log p}(x) = \log \frac1L \sum_l \frac{p(z_l)\, p(x|z_l)}{\hat q(z_l)}, \quad z_l \sim \hat q
 
-    with :math:`\hat q` fitted to other samples of p(z|x), earlier ones of the same chains. The first is Kingma & Welling (2014), arXiv:1312.6114,
+    with :math:`\hat q` fitted to other samples of p(z|x), earlier ones of the same chains.
+
+    The first is Kingma & Welling (2014), arXiv:1312.6114,
     appendix D: unbiased for 1/p(x), so by Jensen too high on average as an estimate of log p(x); the second, importance
     sampling, is too low on average. Both are near log p(x) where :math:`\hat q` is near p(z|x), which takes few
     latents.

@@ -28,6 +28,8 @@ TOL = ("#332288", "#117733", "#882255", "#88CCEE", "#DDCC77", "#CC6677", "#44AA9
 COLOURS = OKABE_ITO + TOL
 LEGEND = 8
 """Points of the letters of a legend."""
+NOTE = 6.5
+"""Of a note under a picture, at the most."""
 
 History = Sequence[Mapping[str, Any]]
 PANELS = {
@@ -43,10 +45,28 @@ TRAIN_NAMES = {"accuracy/z": "companion/accuracy"}
 
 def png(figure: Figure) -> bytes:
     """The figure as PNG: grey where it is grey, a palette where that is not seen, so that pages stay small."""
+    return _encoded(_drawn(figure))
+
+
+def noted(picture: bytes, note: str) -> bytes:
+    """A PNG with a line of small letters under it, for a file that stands without its caption."""
+    image = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+    width = image.shape[1]
+    letters = min(NOTE, LEGEND * 0.95 * (width - 12) * 72 / DPI / _width(note))  # points
+    strip = Figure(figsize=(width / DPI, 2 * letters / 72), dpi=DPI, facecolor="white")
+    strip.text(1 - 6 / width, 0.5, _safe(note), fontsize=letters, color=SOFT, ha="right", va="center")
+    return _encoded(np.concatenate([image, _drawn(strip)[:, :width]]))
+
+
+def _drawn(figure: Figure) -> np.ndarray:
+    """[height, width, 3], 0-255."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    pixels = np.asarray(image, dtype=np.int16)
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _encoded(rgb: np.ndarray) -> bytes:
+    image, pixels = Image.fromarray(rgb), rgb.astype(np.int16)
     if (pixels == pixels[..., :1]).all():
         image = image.convert("L")
     else:

@@ -41,6 +41,8 @@ class Picture:
     png: bytes
     alt: str
     caption: str
+    note: str = ""
+    """What a file of it says, which stands without its caption: how long was trained."""
 
     @property
     def base64(self) -> str:
@@ -314,8 +316,9 @@ def _overview(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Pict
         "codes where they do not follow the prior (plain autoencoder, clipped codes). Seed of each: the first."
     )
     counts = [count for run, _ in glances if (count := run.shown_after)]
-    caption += f" After {length(counts)}." if counts else ""
-    picture = _picture("overview", overview(shown), f"{len(shown)} models at a glance", caption)
+    note = f"After {length(counts)}." if counts else ""
+    whole = " ".join(filter(None, (caption, note)))
+    picture = _picture("overview", overview(shown), f"{len(shown)} models at a glance", whole, note)
     for source in sources:
         if source.is_study:
             _write(source.path, [picture])
@@ -326,8 +329,9 @@ def _panels(source: Source) -> list[Picture]:
     """The figures that a study names, also written beside it."""
     made = []
     for entry, drawn in panels.drawn(source.config.get("figures") or [], source.runs):
-        caption = " ".join(filter(None, (f"{entry['name']}:", entry["caption"], panels.trained(entry, source.runs))))
-        made.append(_picture(entry["name"], drawn, entry["caption"] or entry["name"], caption))
+        note = panels.trained(entry, source.runs)
+        caption = " ".join(filter(None, (f"{entry['name']}:", entry["caption"], note)))
+        made.append(_picture(entry["name"], drawn, entry["caption"] or entry["name"], caption, note))
     _write(source.path, made)
     return made
 
@@ -420,7 +424,8 @@ def _write(folder: Path, made: list[Picture]) -> bool:
         if made and folder.is_dir():
             (folder / "figures").mkdir(exist_ok=True)
             for picture in made:
-                (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+                content = figures.noted(picture.png, picture.note) if picture.note else picture.png
+                (folder / "figures" / f"{picture.name}.png").write_bytes(content)
     except OSError:
         return False
     return True
@@ -501,8 +506,8 @@ def pictures(run: RunFolder) -> Iterator[Picture]:
     yield from _interpolations(shown)
 
 
-def _picture(name: str, figure: Figure, alt: str, caption: str) -> Picture:
-    return Picture(name=name, png=figures.png(figure), alt=alt, caption=caption)
+def _picture(name: str, figure: Figure, alt: str, caption: str, note: str = "") -> Picture:
+    return Picture(name=name, png=figures.png(figure), alt=alt, caption=caption, note=note)
 
 
 def _is_images(array: np.ndarray | None, ndim: int) -> bool:
