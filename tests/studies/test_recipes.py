@@ -51,7 +51,7 @@ def test_the_smoke_scale_goes_from_data_to_scores(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in studies.recipes() if n not in ("mu-vae", "mae", "parts", "aevb-frey")])
+@pytest.mark.parametrize("name", [n for n in studies.recipes() if n not in ("mu-vae", "mae", "parts")])
 def test_the_smoke_scale_of_the_others_too(name, tmp_path):
     carried_out(name, tmp_path)
 
