@@ -32,7 +32,7 @@ from elboroom.models.evidence import log_evidence
 from elboroom.networks.layout import lay_out
 from elboroom.numerics import Randomness
 from elboroom.training.checkpoint import Store, replace_text
-from elboroom.training.runtime import Runtime, find_device
+from elboroom.training.runtime import Runtime, find_device, keep_heap
 
 FORMAT = 1
 Array = np.ndarray
@@ -193,6 +193,7 @@ def load(folder: str | Path, *, checkpoint: str = "auto", device: str = "cpu", t
             f"{folder}: its configuration names {', '.join(config.foreign)}; opening it runs that code. "
             "If you trust it, say so (--trust, or trust=True)."
         )
+    keep_heap()
     return Run(folder, config, checkpoint, find_device(device))
 
 

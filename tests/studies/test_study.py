@@ -307,6 +307,19 @@ def test_scores_under_another_protocol_are_not_those_asked_for(study, tmp_path, 
     assert bool(said) == bool(anew)
 
 
+def test_what_was_trained_before_is_evaluated_with_the_threads_of_its_training(study, tmp_path, monkeypatch):
+    """One beside another on one machine: a study that goes on must not take the whole of it."""
+    go(study, tmp_path)
+    seen, evaluate = [], studies.evaluate
+    monkeypatch.setattr(studies, "evaluate", lambda *a, **k: seen.append(torch.get_num_threads()) or evaluate(*a, **k))
+    torch.set_num_threads(2)
+    try:
+        go(dataclasses.replace(study, metrics=Metrics(nll=Nll(samples=3, images=4))), tmp_path)
+    finally:
+        torch.set_num_threads(1)
+    assert seen == [1] * 4
+
+
 def test_a_metric_that_is_added_later_is_measured_once(study, tmp_path):
     """A run that cannot have it is skipped with the reason, and is not tried at every call."""
     go(study, tmp_path)

@@ -23,6 +23,7 @@ from elboroom.errors import Diverged, InputError, Stopped, unknown
 from elboroom.evaluation import ESTIMATES, evaluate, has_likelihood
 from elboroom.studies.execute import Report, can_go_on, execute, lengthen
 from elboroom.training.checkpoint import replace_text, room
+from elboroom.training.runtime import set_threads
 
 FORMAT = 1
 MISSING = object()
@@ -251,7 +252,8 @@ def _one(
 def _score(
     run: Planned, metrics: Metrics, cache: Path | None, stop: Callable[[], str | None], say: Callable[[str], None]
 ) -> None:
-    """Score the kept epochs, where that is asked for, and then the run."""
+    """Score the kept epochs, where that is asked for, and then the run, with as many threads as it trains with."""
+    set_threads(run.config.training.threads)
     last = runs.load(run.folder, trust=True)
     if metrics.along:
         way = dataclasses.replace(metrics, nll=None, also=metrics.along, along=())

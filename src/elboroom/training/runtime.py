@@ -68,8 +68,7 @@ def start(
     """
     chosen = find_device(device)
     keep_heap()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     if deterministic and chosen.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its results only with this
     torch.use_deterministic_algorithms(deterministic and chosen.type == "cuda")
@@ -82,11 +81,17 @@ def start(
     return Runtime(chosen, torch.get_num_threads(), precision, tuple(notes))
 
 
+def set_threads(threads: int | None) -> None:
+    """So many for this process, where a number is given."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 def keep_heap() -> None:
     """Let glibc keep what a step frees for the next one; elsewhere nothing happens.
 
     By default it hands the top of its heap back after every large tensor, and each step of a convolutional net pays for
-    the same pages anew (measured: 5 to 20 % of the step).
+    the same pages anew (measured: 5 to 20 % of the step, a quarter to a half of an NLL by importance sampling).
     """
     trim_threshold, mmap_threshold = -1, -3  # names of malloc.h
     with contextlib.suppress(OSError, AttributeError):
