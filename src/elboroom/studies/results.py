@@ -17,7 +17,7 @@ from elboroom.training.checkpoint import pack, replace_text
 
 FORMAT = 1
 LARGEST_WEIGHTS = 4_000_000  # bytes; larger ones stay in the run folder
-ALL_WEIGHTS = 20_000_000  # bytes in all, as far as they fit, in the study's order: a repository is no store of models
+ALL_WEIGHTS = 15_000_000  # bytes in all, as far as they fit, in the study's order: a repository is no store of models
 SMALL_FILES = (
     *("config.yaml", "environment.json", "sessions.jsonl", "state.json"),
     *("metrics.jsonl", "timing.jsonl", "scores.json", "lr-search.json"),
