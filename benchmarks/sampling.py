@@ -18,6 +18,7 @@ import torch
 from elboroom.models import BernoulliLikelihood
 from elboroom.networks import pixelcnn
 
+LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 TARGET = 50.0  # times as fast as full passes
 
 
@@ -30,9 +31,6 @@ def seconds(work: Callable[[], object], rounds: int) -> float:
         work()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
-
-
-LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 
 
 @torch.inference_mode()

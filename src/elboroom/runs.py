@@ -178,7 +178,7 @@ def load(folder: str | Path, *, checkpoint: str = "auto", device: str = "cpu", t
     Args:
         folder: written by `elboroom train` or `elboroom study`.
         checkpoint: ``best``, ``last``, ``step-N``, or ``auto``: best where there is one, else last.
-        device: where the model computes.
+        device: where the model computes. The process keeps its heap from then on (`training.runtime.keep_heap`).
         trust: allow a configuration that names the user's own parts; importing them runs their code.
 
     Raises:

@@ -196,7 +196,7 @@ def test_the_monitor_goes_through_every_copy_of_an_image():
         expected = [monitor(data, elbo, batch=3)(model, None) for data in alone]
     assert line["rate"] == pytest.approx(sum(e["rate"] for e in expected) / 2, rel=1e-5)  # no noise in it
     assert line["distortion"] == pytest.approx(sum(e["distortion"] for e in expected) / 2, rel=0.2)
-    assert line["examples"] == 14
+    assert line["examples"] == 7
 
 
 def test_nll_is_minus_the_bound_and_says_how_many_samples():

@@ -18,7 +18,7 @@ from elboroom.evaluation import evaluate
 from elboroom.evaluation.likelihood import bound, doubt, evidence, low_share, marks, nll_scores, way_scores
 from elboroom.evaluation.outliers import outliers, read_names, worst, write_names
 from elboroom.evaluation.partial import Partial
-from elboroom.evaluation.subject import Found
+from elboroom.evaluation.subject import Found, Subject
 from elboroom.evaluation.views import view
 from elboroom.models.evidence import PIECE, Evidence, log_evidence, noise_for
 from elboroom.numerics import Randomness
@@ -213,8 +213,8 @@ def test_a_metric_that_was_done_is_not_repeated(tmp_path, monkeypatch):
     def first(subject, **more):
         calls.append("first")
         subject.progress("first", 1, 1)
-        score = subject.protocol(estimator="by hand")
-        made = Score(name="a", value=0.1, unit="nats", better="lower", stderr=None, examples=12, protocol=score)
+        held = subject.protocol(estimator="by hand")
+        made = Score(name="a", value=0.1, unit="nats", better="lower", stderr=None, examples=12, protocol=held)
         return Found([made], {"a/b": torch.arange(12.0)}, {"plane": {"x": torch.eye(2)}}, {"a": "beware"})
 
     def second(subject, **more):
@@ -235,6 +235,33 @@ def test_a_metric_that_was_done_is_not_repeated(tmp_path, monkeypatch):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     assert json.loads((tmp_path / "run/evaluation/step-1/notes.json").read_text())["notes"] == {"a": "beware"}
     assert not (tmp_path / "run" / "evaluation" / "step-1" / "partial").exists()
+
+
+@pytest.mark.parametrize("change", ["checkpoint", "settings", "torn", "full disk"])
+def test_what_another_metric_found_is_not_taken(tmp_path, monkeypatch, change):
+    calls = []
+
+    def find():
+        calls.append(1)
+        return Found()
+
+    if change == "full disk":
+        monkeypatch.setattr("elboroom.evaluation.subject.replace_bytes", full)
+    Subject(opened(tmp_path)).finished({"kind": "knn"}, find)
+    again = opened(tmp_path)
+    if change == "checkpoint":
+        again.__dict__["checkpoint_hash"] = "def"
+    for path in tmp_path.rglob("metric-*") if change == "torn" else ():
+        path.write_bytes(path.read_bytes()[:30])
+    subject = Subject(again)
+    subject.finished({"kind": "knn", "neighbours": 5} if change == "settings" else {"kind": "knn"}, find)
+    assert len(calls) == 2
+    subject.forget_partials()
+    assert list(tmp_path.rglob("metric-*")) == []
+
+
+def full(path, content):
+    raise OSError(28, "No space left on device")
 
 
 def test_what_a_killed_process_saved_serves(tmp_path):

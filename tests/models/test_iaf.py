@@ -12,6 +12,7 @@ from elboroom.data import load
 from elboroom.errors import InputError
 from elboroom.models import IafPosterior
 from elboroom.networks import mlp
+from elboroom.networks.made import Made
 from elboroom.numerics import Randomness
 from elboroom.studies.weights import fit_to_images
 
@@ -34,11 +35,21 @@ def test_data_dependent_initialization_reaches_the_steps():
     run = small_run(posterior="iaf")
     data = load(run.data)
     model = build.model(run, data.shape, data.values)
-    before = {name: p.clone() for name, p in model.encoder.named_parameters() if "steps" in name and "gain" in name}
     fit_to_images(model, data, 100, seed=0)
-    assert before
-    after = dict(model.encoder.named_parameters())
-    assert not any(torch.equal(after[name], value) for name, value in before.items())
+    lasts, seen = [m for m in model.encoder.steps.modules() if isinstance(m, Made)], {}
+    for made in lasts:
+        made.last.register_forward_hook(lambda layer, _, y: seen.setdefault(layer, y))
+    random = Randomness(0)
+    x = data.train.batch(data.train.order(random, 0)[:100], random("init")).x
+    with torch.no_grad():
+        model.eval().encoder(x).rsample_with_log_prob(model.noise(random("init-noise"), 1, 100))
+    assert len(seen) == len(lasts) == 4  # shift and scale of two steps
+    for layer, y in seen.items():
+        varies = y.std((0, 1)) > 1e-6  # the first dimension depends on nothing
+        torch.testing.assert_close(y.mean((0, 1))[varies], torch.zeros(int(varies.sum())), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            y.std((0, 1))[varies], torch.full_like(y[0, 0][varies], layer.spread), rtol=0.01, atol=0
+        )
 
 
 def test_the_density_of_a_sample_is_that_of_its_noise_over_the_jacobian():

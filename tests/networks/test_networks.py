@@ -4,12 +4,15 @@ import math
 
 import pytest
 import torch
+from oracles.configurations import small_run
 from torch import nn
 
+from elboroom import build
 from elboroom.config.models import Decoder, Encoder
 from elboroom.errors import InputError
 from elboroom.networks import conv, mlp
 from elboroom.networks.layers import ACTIVATIONS, activation, he_normal_
+from elboroom.networks.layout import lay_out
 
 SHAPES = [(1, 28, 28), (3, 8, 8), (1, 9, 13), (1, 64, 64), (2, 15, 8)]
 
@@ -112,3 +115,21 @@ def test_he_normal_is_normal():
     layer = nn.Linear(400, 400)
     he_normal_(layer)
     assert (layer.weight.abs() < math.sqrt(2 / 400)).float().mean() == pytest.approx(0.6827, abs=0.006)
+
+
+@pytest.mark.parametrize("kind", ["conv", "resnet", "pixelcnn"])
+def test_a_model_that_convolves_is_laid_out_channels_last_and_gives_the_same(kind):
+    model = build.model(small_run(encoder="conv", decoder=kind), (1, 8, 8), "binary").double().eval()
+    x, noise = torch.ones(2, 1, 8, 8, dtype=torch.float64), torch.zeros(1, 2, 2, dtype=torch.float64)
+    before = model(x, noise).log_px
+    laid = lay_out(model)
+    weights = [p for p in laid.parameters() if p.dim() == 4]
+    assert weights
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+    torch.testing.assert_close(laid(x, noise).log_px, before)
+
+
+def test_a_model_that_does_not_convolve_stays():
+    model = build.model(small_run(), (1, 8, 8), "binary")
+    assert lay_out(model) is model
+    assert all(p.is_contiguous() for p in model.parameters())

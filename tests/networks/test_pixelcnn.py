@@ -135,8 +135,8 @@ def test_tied_blocks_are_one_block_applied_again():
         held[name] = tied.state_dict()[".".join(at)]
     untied.load_state_dict(held)
     x, z = torch.rand(2, *SHAPE, dtype=torch.float64), codes(2)
-    of = lambda model: model.network.given(x, model.network(z))  # noqa: E731
-    torch.testing.assert_close(of(untied), of(tied), atol=1e-12, rtol=0)
+    one, other = (model.network.given(x, model.network(z)) for model in (untied, tied))
+    torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
 def test_how_far_back_six_layers_of_three_see():

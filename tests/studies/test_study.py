@@ -320,6 +320,22 @@ def test_what_was_trained_before_is_evaluated_with_the_threads_of_its_training(s
     assert seen == [1] * 4
 
 
+def test_metrics_of_a_version_that_knew_fewer_fields_are_those_asked_for(study, tmp_path):
+    """measured.json without a field that has its default since; with another value it is another metric."""
+    more = Study(**parse_yaml(TEXT.replace("metrics: {", "metrics: {also: [{kind: clusters, seeds: 1}], "), "here"))
+    go(more, tmp_path)
+    for path in tmp_path.rglob("measured.json"):
+        content = json.loads(path.read_text())
+        del content["also"][0]["restarts"]
+        path.write_text(json.dumps(content))
+    assert not any("evaluating" in line for line in go(more, tmp_path))
+    for path in tmp_path.rglob("measured.json"):
+        content = json.loads(path.read_text())
+        content["also"][0]["restarts"] = 3
+        path.write_text(json.dumps(content))
+    assert sum("evaluating" in line for line in go(more, tmp_path)) == 4
+
+
 def test_a_metric_that_is_added_later_is_measured_once(study, tmp_path):
     """A run that cannot have it is skipped with the reason, and is not tried at every call."""
     go(study, tmp_path)

@@ -262,6 +262,16 @@ def test_weights_are_kept_in_the_order_of_the_study_as_far_as_they_fit(four, kep
     assert len(list((tmp_path / "less").rglob("weights.safetensors"))) == 2
 
 
+def test_pictures_of_all_runs_are_kept_before_the_codes_of_any(four, kept, tmp_path, monkeypatch):
+    pictures = sorted(kept.rglob("pictures.safetensors"))
+    monkeypatch.setattr("elboroom.studies.results.ALL_SHOWN", sum(path.stat().st_size for path in pictures))
+    collect(four, tmp_path / "less", kept / "report.html", "typed")
+    found = sorted(path.relative_to(tmp_path / "less") for path in (tmp_path / "less").rglob("pictures.safetensors"))
+    assert found == [path.relative_to(kept) for path in pictures] != []
+    assert list((tmp_path / "less").rglob("codes-test.safetensors")) == []
+    assert list(kept.rglob("codes-test.safetensors")) != []
+
+
 def test_edited_weights_score_otherwise(kept):
     path = kept / RUN / "weights.safetensors"
     arrays = {k: v + np.float32(0.05) for k, v in load_file(path).items()}

@@ -140,7 +140,7 @@ class PixelcnnDecoder:
     refuses: No = {("likelihood", kind): NOT_IN_ORDER for kind in GREY}
 
     @model_validator(mode="after")
-    def _blocks_of_something(self) -> "PixelcnnDecoder":
+    def _extra_needs_channels(self) -> "PixelcnnDecoder":
         if self.code_extra and not self.code_channels:
             raise ValueError("code_extra is of the network that code_channels describe; give both, or neither.")
         return self
@@ -551,8 +551,8 @@ READY: dict[str, dict[str, Any]] = {
         "decoder": {"kind": "resnet"},
         "likelihood": {"kind": "bernoulli"},
     },
-    # Chen et al. (2017), its own smaller decoder and flow. Read into it: its six masked layers are the blocks', behind
-    # a first one that sees the image, and their 12 filters stand between 1x1 convolutions of twice as many
+    # Chen et al. (2017), its own smaller decoder and flow. Not stated there, and assumed: its six masked layers are
+    # those of the blocks, behind a first one that sees the image, and their 12 filters stand between 24 maps
     "vlae-chen": {
         "encoder": {"kind": "resnet", "channels": [16, 32, 32], "extra": 1, "hidden": 450},
         "posterior": {"latent": 64},

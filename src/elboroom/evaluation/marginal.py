@@ -60,8 +60,7 @@ class Fitted:
     section 4.3).
 
     Raises:
-        InputError: fewer than two samples more than dimensions; with fewer than one more, their covariance has no
-            inverse, and with one a hardly better one.
+        InputError: fewer samples than dimensions + 2; fewer than dimensions + 1 have a covariance without an inverse.
     """
 
     def __init__(self, z: Float[Tensor, "l n latent"], kind: str = "gaussian") -> None:
@@ -118,10 +117,9 @@ def brackets_by_block(
 
     with :math:`\hat q` fitted to other samples of p(z|x), earlier ones of the same chains.
 
-    The first is Kingma & Welling (2014), arXiv:1312.6114,
-    appendix D: unbiased for 1/p(x), so by Jensen too high on average as an estimate of log p(x); the second, importance
-    sampling, is too low on average. Both are near log p(x) where :math:`\hat q` is near p(z|x), which takes few
-    latents.
+    The first is Kingma & Welling (2014), arXiv:1312.6114, appendix D: unbiased for 1/p(x), so by Jensen too high on
+    average as an estimate of log p(x); the second, importance sampling, is too low on average. Both are near log p(x)
+    where :math:`\hat q` is near p(z|x), which takes few latents.
 
     As many chains as samples begin at draws of ``start``, chosen by importance weights. In the first half of the
     burn-in they learn a unit of length for each dimension (the spread over the chains) and in the second the step; then
@@ -143,7 +141,7 @@ def brackets_by_block(
         begin: the end of a block, from which on the rest is wanted.
 
     Raises:
-        InputError: not more samples than latents, or a start whose density is not known everywhere.
+        InputError: fewer samples than latents + 2, or a start whose density is not known everywhere.
         ValueError: the posterior is a point.
     """
     for way, noise, _ in blocks(model, x, rows, samples, start, Randomness(seed, x.device), copy, budget, begin):
@@ -251,7 +249,7 @@ def marginal(
     ``/train`` where the split is train.
 
     Raises:
-        InputError: no likelihood, no such split, or not more samples than latents.
+        InputError: no likelihood, no such split, or fewer samples than latents + 2.
     """
     offset, splits = subject.run.density_offset(), subject.data.splits()
     if split not in splits:

@@ -11,13 +11,12 @@ from torch import nn
 
 from elboroom.config import Run as RunConfig
 from elboroom.data import Data
-from elboroom.data.prepare import Batch
 from elboroom.evaluation.codes import accuracy, active_units
 from elboroom.evaluation.doctor import COLLAPSED_NATS
 from elboroom.evaluation.views import View, view
 from elboroom.numerics import Randomness
 from elboroom.objectives.needs import ask
-from elboroom.records import Draw, Terms
+from elboroom.records import Batch, Draw, Terms
 
 IDLE_NATS = 0.01  # rate of a dimension that counts as idle
 WARNED_AFTER = 100  # steps after any warm-up: before it a code may still form
@@ -42,7 +41,7 @@ def monitor(
         means, right = [], {"z": [], "mean": []}
         rates: torch.Tensor | float | None = 0.0
         for copy, (index, examples) in in_all_copies(seen, batch):
-            place = (int(index[0]), copy)[: 1 + bool(copy)]
+            place = (int(index[0]), copy) if copy else (int(index[0]),)  # the first has the noise that it has alone
             noise = model.noise(random("monitor", *place), samples, len(index))
             prior = random("monitor-prior", *place)
             asked = ask(objective, model, prior, noise, len(data.train), x=examples.x)
@@ -60,7 +59,7 @@ def monitor(
                 right["z"].append(accuracy(companion, draw.z[0], examples.labels))
                 right["mean"].append(accuracy(companion, draw.base.loc, examples.labels))
         count = seen.count * seen.copies
-        line: dict[str, Any] = {"split": split, "examples": count}
+        line: dict[str, Any] = {"split": split, "examples": seen.count}
         line |= {name: (total / count).item() for name, total in sums.items()}
         if "rate" in line:
             offset, total = model.decoder.offset(data.shape), -(line["distortion"] + line["rate"])
@@ -77,7 +76,7 @@ def monitor(
 
 
 def in_all_copies(seen: View, batch: int) -> Iterator[tuple[int, tuple[torch.Tensor, Batch]]]:
-    """(number of the copy, batch of it), for every binarization of every image."""
+    """(number of the copy, (positions in the view, batch of it)), for every binarization of every image."""
     for copy in range(seen.copies):
         for found in seen.batches(batch, copy):
             yield copy, found

@@ -1,5 +1,6 @@
 """What metrics look at (a Subject), and what they find."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -19,9 +20,9 @@ from elboroom.evaluation.codes import Codes, codes
 from elboroom.evaluation.partial import Partial
 from elboroom.evaluation.views import View, code_protocol, protocol, view
 from elboroom.numerics import Randomness
-from elboroom.runs import Run, needs_encoder
+from elboroom.runs import Run, code_commit, needs_encoder
 from elboroom.scores import Protocol, Score
-from elboroom.training.checkpoint import pack, replace_bytes, replace_text, room, unpack
+from elboroom.training.checkpoint import pack, replace_bytes, replace_text, unpack
 
 Progress = Callable[[str, int, int], None]
 
@@ -64,16 +65,15 @@ def unpacked(path: Path, key: str) -> Found | None:
     try:
         tensors = unpack(path.read_bytes())
         text = json.loads(bytes(tensors["text"].tolist()))
-    except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+        found = Found(
+            [Score(**score | {"protocol": Protocol(**score["protocol"])}) for score in text["scores"]],
+            {name: tensors[i] for name, i in text["examples"].items()},
+            {file: {name: tensors[i] for name, i in held.items()} for file, held in text["arrays"].items()},
+            text["notes"],
+        )
+    except (FileNotFoundError, SafetensorError, KeyError, ValueError, TypeError):
         return None
-    if text["key"] != key:
-        return None
-    return Found(
-        [Score(**score | {"protocol": Protocol(**score["protocol"])}) for score in text["scores"]],
-        {name: tensors[i] for name, i in text["examples"].items()},
-        {file: {name: tensors[i] for name, i in held.items()} for file, held in text["arrays"].items()},
-        text["notes"],
-    )
+    return found if text["key"] == key else None
 
 
 class Subject:
@@ -103,7 +103,6 @@ class Subject:
         self.random = Randomness(0, run.device)
         self._codes: dict[str, Codes] = {}
         self._partials: list[Partial] = []
-        self._finished: list[Path] = []
         self._resumes = keep
 
     @property
@@ -176,24 +175,32 @@ class Subject:
 
     def finished(self, settings: Any, make: Callable[[], Found]) -> Found:
         """What a metric finds, kept until `forget_partials`: an evaluation that is stopped in a later metric does not
-        repeat it. ``settings`` (plain values as JSON has them) tell one metric from another."""
-        key = self._key(settings, self.seen)
-        path = self._under_way / f"metric-{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
+        repeat it. ``settings`` (plain values as JSON has them) tell one metric from another.
+
+        It is taken from the same code alone, and of the same rows and labels. Where the disk is full nothing is kept.
+        """
         if not self._resumes:
             return make()
-        self._finished.append(path)
+        key = self._key([settings, code_commit(), self.data.title, *self._learned_from()], self.seen)
+        path = self._under_way / f"metric-{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
         known = unpacked(path, key)
         if known is not None:
             return known
         found = make()
-        with room(self.run.folder, "evaluate again"):
+        with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_bytes(path, packed(found, key))
         return found
 
+    def _learned_from(self) -> list[str]:
+        """Hashes of rows and labels of all splits."""
+        parts = self.data.splits().values()
+        labels = [part.labels.cpu().numpy().tobytes() for part in parts if part.labels is not None]
+        return [part.rows_hash for part in parts] + [hashlib.sha256(b"".join(labels)).hexdigest()]
+
     def forget_partials(self) -> None:
         """All that was estimated and found is written elsewhere."""
-        for path in self._finished:
+        for path in self._under_way.glob("*metric-*"):  # of other settings, and torn ones, too
             path.unlink(missing_ok=True)
         for partial in self._partials:
             partial.remove()
@@ -206,7 +213,7 @@ class Subject:
         return self.run.evaluation / "partial"
 
     def _key(self, settings: Any, seen: View) -> str:
-        """Whatever numbers of a view depend on."""
+        """The weights, the images of a view, and the settings."""
         of = [self.run.checkpoint_hash, self.run.weights, seen.split, seen.rows, seen.data.binarization]
         return json.dumps([*of, seen.count, seen.copies, settings], sort_keys=True)
 

@@ -9,7 +9,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, normalized.Conv, normalized.Trans
 
 
 def lay_out(model: nn.Module) -> nn.Module:
-    """The same model with its weights in that layout, which activations take over."""
+    """The same model with its weights in that layout, which the outputs of its convolutions then have."""
     if any(isinstance(m, CONVOLUTIONS) for m in model.modules()):
         return model.to(memory_format=torch.channels_last)
     return model

@@ -94,17 +94,16 @@ class Decoder(nn.Module):
             *code_network(latent, (code_maps, *shape[1:]), code_channels, code_extra, activation), self.activation
         )
         self.first = Causal(shape[0], maps, first, centre=False, free=code_maps)
-        distinct = [k for k, _ in itertools.groupby(kernels)] if tied else kernels
-        self.blocks = nn.ModuleList(Bottleneck(maps, maps // 2, k, activation) for k in distinct)
-        # how often each block is applied before the next one is
-        self.times = tuple(len(list(run)) for _, run in itertools.groupby(kernels)) if tied else (1,) * len(kernels)
+        runs = [(k, len(list(same))) for k, same in itertools.groupby(kernels)] if tied else [(k, 1) for k in kernels]
+        self.blocks = nn.ModuleList(Bottleneck(maps, maps // 2, k, activation) for k, _ in runs)
+        self.repeats = [times for _, times in runs]
         self.skips = nn.ModuleList(Bottleneck(maps, maps // 2, k, activation) for k in kernels[:-1] if skips)
         self.mix = Conv(maps, maps, 1)
 
     @property
     def applied(self) -> list[Bottleneck]:
         """The blocks in the order in which they are applied, a tied one as often as it is."""
-        return [block for block, times in zip(self.blocks, self.times, strict=True) for _ in range(times)]
+        return [block for block, times in zip(self.blocks, self.repeats, strict=True) for _ in range(times)]
 
     def head(self, outputs: int) -> nn.Module:
         """A 1x1 convolution to that many outputs per channel, [batch, outputs x channels, height, width]."""

@@ -107,7 +107,8 @@ def mutual_divergence(
               L_{\mathrm{div}} = \frac{1}{M} \sum_{i \ne j} \sum_k \mathrm{softplus}(-\mathrm{KL}_{ijk})
 
     over the M = B(B-1) ordered pairs of a batch, KL between the base Gaussians, :math:`L_{\mathrm{std}}` the unbiased
-    standard deviation of :math:`\sum_k \mathrm{KL}_{ijk}`. Ma et al. (2019), arXiv:1901.01498, eq. (5)-(8).
+    standard deviation of :math:`\sum_k \mathrm{KL}_{ijk}`. A batch of one has no pairs, and nothing is added. Ma et
+    al. (2019), arXiv:1901.01498, eq. (5)-(8).
 
     Args:
         draw: with a Gaussian base; both terms act on the batch.
@@ -139,7 +140,7 @@ def mutual_divergence(
 
 
 def _after_mean(by_dim: Float[Tensor, " latent"], batch: int, form: str, eta: float) -> Float[Tensor, ""]:
-    """The program's two forms; a batch of one has no pairs, and pays nothing."""
+    """The program's two forms; a batch of one has no pairs, and adds nothing."""
     if batch < 2:
         return by_dim.sum() * 0
     if form == "after-mean":

@@ -29,7 +29,11 @@ COLOURS = OKABE_ITO + TOL
 LEGEND = 8
 """Points of the letters of a legend."""
 NOTE = 6.5
-"""Of a note under a picture, at the most."""
+"""Largest size of the letters of a note under a picture, points."""
+MARGIN = 6
+"""Pixels left free beside it."""
+NARROWEST = 100
+"""Pixels below which a picture gets none."""
 
 History = Sequence[Mapping[str, Any]]
 PANELS = {
@@ -49,13 +53,17 @@ def png(figure: Figure) -> bytes:
 
 
 def noted(picture: bytes, note: str) -> bytes:
-    """A PNG with a line of small letters under it, for a file that stands without its caption."""
+    """A PNG with a line of small letters under it, for a file that stands without its caption; a picture that is too
+    narrow for letters stays as it is."""
     image = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
     width = image.shape[1]
-    letters = min(NOTE, LEGEND * 0.95 * (width - 12) * 72 / DPI / _width(note))  # points
+    if width < NARROWEST:
+        return picture
+    space = 0.95 * (width - 2 * MARGIN) * 72 / DPI  # points; glyphs may be a little wider than their outlines
+    letters = min(NOTE, LEGEND * space / _width(note))
     strip = Figure(figsize=(width / DPI, 2 * letters / 72), dpi=DPI, facecolor="white")
-    strip.text(1 - 6 / width, 0.5, _safe(note), fontsize=letters, color=SOFT, ha="right", va="center")
-    return _encoded(np.concatenate([image, _drawn(strip)[:, :width]]))
+    strip.text(1 - MARGIN / width, 0.5, _safe(note), fontsize=letters, color=SOFT, ha="right", va="center")
+    return _encoded(np.concatenate([image, _drawn(strip)]))
 
 
 def _drawn(figure: Figure) -> np.ndarray:

@@ -42,7 +42,7 @@ class Picture:
     alt: str
     caption: str
     note: str = ""
-    """What a file of it says, which stands without its caption: how long was trained."""
+    """Printed under the picture in its file, which has no caption: how long was trained."""
 
     @property
     def base64(self) -> str:

@@ -191,7 +191,7 @@ def _keep_shown(folders: list[tuple[Path, Path]]) -> None:
     room = ALL_SHOWN
     for name, (source, target) in itertools.product(SHOWN, folders):
         for path in sorted(source.glob(f"evaluation/step-*/{name}.safetensors")):
-            content = _smaller(path) if path.stem == CODES else path.read_bytes()
+            content = _smaller(path) if name == CODES else path.read_bytes()
             if content and len(content) <= room:
                 place = target / "evaluation" / path.parent.name
                 place.mkdir(parents=True, exist_ok=True)

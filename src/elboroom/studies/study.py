@@ -252,7 +252,7 @@ def _one(
 def _score(
     run: Planned, metrics: Metrics, cache: Path | None, stop: Callable[[], str | None], say: Callable[[str], None]
 ) -> None:
-    """Score the kept epochs, where that is asked for, and then the run, with as many threads as it trains with."""
+    """Score the kept epochs, where that is asked for, and then the run, with as many threads as its training names."""
     set_threads(run.config.training.threads)
     last = runs.load(run.folder, trust=True)
     if metrics.along:

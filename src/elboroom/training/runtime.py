@@ -82,7 +82,7 @@ def start(
 
 
 def set_threads(threads: int | None) -> None:
-    """So many for this process, where a number is given."""
+    """Set torch's threads for this process; None leaves them as they are."""
     if threads is not None:
         torch.set_num_threads(threads)
 
