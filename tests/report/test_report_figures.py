@@ -23,6 +23,18 @@ def test_images_are_enlarged_without_blur_white_on_black():
     assert set(np.unique(picture)) == {0, 255}
 
 
+def test_a_line_of_thousands_of_points_is_thinned_to_means():
+    x = np.arange(1.0, 10_001.0)
+    few, means = figures.thinned(x, 3 * x, most=100)
+    assert 50 < len(few) <= 100
+    np.testing.assert_allclose(means, 3 * few)
+    assert (np.diff(few) > 0).all()
+    assert few[0] == 1
+    assert few[-1] > 9_000
+    same, as_it_was = figures.thinned(x[:100], x[:100], most=100)
+    np.testing.assert_array_equal(same, as_it_was)
+
+
 @pytest.mark.parametrize("note", ["After 2 epochs.", "After 100 epochs, that is 6,000,000 examples seen." * 2])
 def test_a_note_stands_under_a_picture_and_fits(note):
     picture = figures.png(figures.grid(np.zeros((4, 1, 8, 8), np.uint8), columns=2, width=400))

@@ -32,6 +32,8 @@ NOTE = 6.5
 """Largest size of the letters of a note under a picture, points."""
 MARGIN = 6
 """Pixels left free beside it."""
+DENSEST = 400
+"""Points of a line that can be told apart."""
 NARROWEST = 100
 """Pixels below which a picture gets none."""
 
@@ -179,8 +181,18 @@ def _draw(axes: Axes, lines: list[tuple[np.ndarray, np.ndarray]], colour: str, e
             axes.plot(x, y, color=colour, alpha=0.45, linewidth=0.6, linestyle=dash)
         lines = [_mean(lines)]
     for x, y in lines:
-        axes.plot(x, y, color=colour, linewidth=width, linestyle=dash, **marker)
+        axes.plot(*thinned(x, y), color=colour, linewidth=width, linestyle=dash, **marker)
         _broken(axes, x, y, colour)
+
+
+def thinned(x: np.ndarray, y: np.ndarray, most: int = DENSEST) -> tuple[np.ndarray, np.ndarray]:
+    """Means of neighbours where a line has more points than can be told apart, few at its beginning, many at its end,
+    as a logarithmic axis has them: the dashes of thousands of points look like a broad solid line."""
+    if len(x) <= most:
+        return x, y
+    starts = np.unique(np.concatenate([[0], np.geomspace(1, len(x) - 1, most - 1).astype(int)]))
+    sizes = np.diff(np.append(starts, len(x)))
+    return np.add.reduceat(x, starts) / sizes, np.add.reduceat(y, starts) / sizes
 
 
 def _broken(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
