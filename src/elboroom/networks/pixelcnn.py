@@ -11,7 +11,8 @@ after the other, keeping what later ones need.
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,6 @@ from elboroom.networks.normalized import Causal, Conv, Linear
 
 BACK = 3  # a long skip leaps over so many blocks
 
-Layer = Callable[[Tensor], Tensor]
 Choose = Callable[[int, int, Float[Tensor, "n outputs"]], Float[Tensor, "n channels"]]
 """(row, column, outputs of the head there) -> the pixels there, all channels."""
 
@@ -151,7 +151,7 @@ def code_network(
     return [network, network.head(1), nn.Flatten(1, 2)]
 
 
-def through(h: Tensor, blocks: Iterable[Layer], skips: Sequence[Layer]) -> Tensor:
+def through(h: Tensor, blocks: list[Any], skips: nn.ModuleList | list[Any]) -> Tensor:
     """The running value after all blocks; each skip joins it `BACK` blocks after where it came from."""
     outputs = [h]
     for block in blocks:
@@ -160,7 +160,7 @@ def through(h: Tensor, blocks: Iterable[Layer], skips: Sequence[Layer]) -> Tenso
     return joined(h, outputs, skips)
 
 
-def joined(h: Tensor, outputs: list[Tensor], skips: Sequence[Layer]) -> Tensor:
+def joined(h: Tensor, outputs: list[Tensor], skips: nn.ModuleList | list[Any]) -> Tensor:
     """The running value with the skip that is due before the next block, if any."""
     origin = len(outputs) - BACK
     return h + skips[origin](outputs[origin]) if 0 <= origin < len(skips) else h
