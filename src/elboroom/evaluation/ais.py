@@ -283,13 +283,12 @@ COLUMNS = ("bound", "effective", "acceptance")
 def annealed(model: VAE, seen: View, *, partial: Partial, progress: Progress, **settings: Any) -> Annealed:
     """`annealed_by_block` of a view, averaged over copies; goes on where ``partial`` ends."""
     with partial:
-        for copy in range(seen.copies):
-            for index, batch in seen.batches(copy=copy):
-                begin = partial.done - copy * seen.count - int(index[0])
-                for found in annealed_by_block(model, batch.x, index, copy=copy, begin=begin, **settings):
-                    values = (found.bound, found.effective_chains, found.acceptance)
-                    partial.add(**dict(zip(COLUMNS, values, strict=True)))
-                    progress("AIS", partial.done, partial.total)
+        for copy, index, batch in seen.all_copies():
+            begin = partial.done - copy * seen.count - int(index[0])
+            for found in annealed_by_block(model, batch.x, index, copy=copy, begin=begin, **settings):
+                values = (found.bound, found.effective_chains, found.acceptance)
+                partial.add(**dict(zip(COLUMNS, values, strict=True)))
+                progress("AIS", partial.done, partial.total)
     return Annealed(*(mean_of_copies(partial.columns[name], seen.copies) for name in COLUMNS))
 
 

@@ -54,16 +54,15 @@ def bound(model: VAE, seen: View, samples: int = ELBO_SAMPLES, seed: int = 0) ->
     rate = torch.zeros_like(distortion)
     by_dimension, random = [], Randomness(seed, device)
     together = _at_once(model, seen)
-    for copy in range(seen.copies):
-        for index, batch in seen.batches(copy=copy):
-            noise = model.noise(random("elbo", int(index[0]), copy), samples, len(index))
-            for part in noise.split(together):
-                draw, share = model(batch.x, part), len(part) / samples / seen.copies
-                distortion[index] -= draw.log_px.double().mean(0) * share
-                if draw.log_qz is not None:
-                    rate[index] += rate_of(draw).double() * share
-            if draw.rate is not None:
-                by_dimension.append(draw.rate.double().sum(0))
+    for copy, index, batch in seen.all_copies():
+        noise = model.noise(random("elbo", int(index[0]), copy), samples, len(index))
+        for part in noise.split(together):
+            draw, share = model(batch.x, part), len(part) / samples / seen.copies
+            distortion[index] -= draw.log_px.double().mean(0) * share
+            if draw.log_qz is not None:
+                rate[index] += rate_of(draw).double() * share
+        if draw.rate is not None:
+            by_dimension.append(draw.rate.double().sum(0))
     if model.encoder.noise(random("elbo"), 1, 1).shape[-1] == 0:
         return Bound(distortion, None, None)
     total = sum(by_dimension) / (seen.count * seen.copies) if by_dimension else None
@@ -125,14 +124,13 @@ def evidence(
     """
     held = partial or Partial(None, "nll", "", columns(samples), seen.count * seen.copies)
     with held:
-        for copy in range(seen.copies):
-            for index, batch in seen.batches(copy=copy):
-                begin = held.done - copy * seen.count - int(index[0])
-                more = {"seed": seed, "copy": copy, "marks": marks(samples), "begin": begin}
-                for found in evidence_by_block(model, batch.x, index, samples, **more):
-                    along = {f"along/{mark}": values for mark, values in found.along.items()}
-                    held.add(bound=found.bound, effective=found.effective_samples, **along)
-                    progress(held.done, held.total)
+        for copy, index, batch in seen.all_copies():
+            begin = held.done - copy * seen.count - int(index[0])
+            more = {"seed": seed, "copy": copy, "marks": marks(samples), "begin": begin}
+            for found in evidence_by_block(model, batch.x, index, samples, **more):
+                along = {f"along/{mark}": values for mark, values in found.along.items()}
+                held.add(bound=found.bound, effective=found.effective_samples, **along)
+                progress(held.done, held.total)
     mean = {k: mean_of_copies(v, seen.copies).to(seen.examples.rows.device) for k, v in held.columns.items()}
     return Evidence(mean["bound"], mean["effective"], {mark: mean[f"along/{mark}"] for mark in marks(samples)})
 

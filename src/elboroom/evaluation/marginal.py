@@ -219,12 +219,11 @@ def _begun(way: Way, noise: Noise, count: int) -> Float[Tensor, "count n latent"
 def brackets(model: VAE, seen: View, *, partial: Partial, progress: Progress, **settings: object) -> Brackets:
     """`brackets_by_block` of a view, averaged over copies; goes on where ``partial`` ends."""
     with partial:
-        for copy in range(seen.copies):
-            for index, batch in seen.batches(copy=copy):
-                begin = partial.done - copy * seen.count - int(index[0])
-                for found in brackets_by_block(model, batch.x, index, copy=copy, begin=begin, **settings):
-                    partial.add(**vars(found))
-                    progress("brackets", partial.done, partial.total)
+        for copy, index, batch in seen.all_copies():
+            begin = partial.done - copy * seen.count - int(index[0])
+            for found in brackets_by_block(model, batch.x, index, copy=copy, begin=begin, **settings):
+                partial.add(**vars(found))
+                progress("brackets", partial.done, partial.total)
     return Brackets(*(mean_of_copies(partial.columns[name], seen.copies) for name in COLUMNS))
 
 

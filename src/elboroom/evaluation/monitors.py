@@ -2,7 +2,7 @@
 warning where the code carries nothing."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from elboroom.config import Run as RunConfig
 from elboroom.data import Data
 from elboroom.evaluation.codes import accuracy, active_units
 from elboroom.evaluation.doctor import COLLAPSED_NATS
-from elboroom.evaluation.views import View, view
+from elboroom.evaluation.views import view
 from elboroom.numerics import Randomness
 from elboroom.objectives.needs import ask
-from elboroom.records import Batch, Draw, Terms
+from elboroom.records import Draw, Terms
 
 IDLE_NATS = 0.01  # rate of a dimension that counts as idle
 WARNED_AFTER = 100  # steps after any warm-up: before it a code may still form
@@ -40,7 +40,7 @@ def monitor(
         sums: dict[str, torch.Tensor] = {}
         means, right = [], {"z": [], "mean": []}
         rates: torch.Tensor | float | None = 0.0
-        for copy, (index, examples) in in_all_copies(seen, batch):
+        for copy, index, examples in seen.all_copies(batch):
             place = (int(index[0]), copy) if copy else (int(index[0]),)  # the first has the noise that it has alone
             noise = model.noise(random("monitor", *place), samples, len(index))
             prior = random("monitor-prior", *place)
@@ -73,13 +73,6 @@ def monitor(
         return line
 
     return watch
-
-
-def in_all_copies(seen: View, batch: int) -> Iterator[tuple[int, tuple[torch.Tensor, Batch]]]:
-    """(number of the copy, (positions in the view, batch of it)), for every binarization of every image."""
-    for copy in range(seen.copies):
-        for found in seen.batches(batch, copy):
-            yield copy, found
 
 
 def signs(draw: Draw, radius: float | None) -> dict[str, torch.Tensor]:

@@ -159,9 +159,8 @@ def silent(subject: Subject) -> float:
     """
     seen, found = subject.seen, subject.codes()
     still, total = found.mean.double().mean(0).to(found.z.dtype), 0.0
-    for copy in range(seen.copies):
-        for index, batch in seen.batches(copy=copy):
-            total -= log_px(subject.model, batch.x, still.expand(len(index), -1)).sum().item()
+    for _, index, batch in seen.all_copies():
+        total -= log_px(subject.model, batch.x, still.expand(len(index), -1)).sum().item()
     return total / (seen.count * seen.copies)
 
 

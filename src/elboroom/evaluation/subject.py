@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -177,11 +178,14 @@ class Subject:
         """What a metric finds, kept until `forget_partials`: an evaluation that is stopped in a later metric does not
         repeat it. ``settings`` (plain values as JSON has them) tell one metric from another.
 
-        It is taken from the same code alone, and of the same rows and labels. Where the disk is full nothing is kept.
+        It is taken of the same rows and labels and from the same code alone, as far as version and commit tell. Where
+        the disk is full nothing is kept.
         """
         if not self._resumes:
             return make()
-        key = self._key([settings, code_commit(), self.data.title, *self._learned_from()], self.seen)
+        key = self._key(
+            [settings, version("elboroom"), code_commit(), self.data.title, *self._learned_from()], self.seen
+        )
         path = self._under_way / f"metric-{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
         known = unpacked(path, key)
         if known is not None:

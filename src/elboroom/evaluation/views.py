@@ -49,6 +49,12 @@ class View:
             index = torch.arange(start, min(start + size, self.count), device=device)
             yield index, self.examples.fixed(index if self.drawn is None else self.drawn[index], copy)
 
+    def all_copies(self, size: int = 500) -> Iterator[tuple[int, Tensor, Batch]]:
+        """(number of the copy, positions in the view, batch): the view once for every binarization of its images."""
+        for copy in range(self.copies):
+            for index, batch in self.batches(size, copy):
+                yield copy, index, batch
+
 
 def view(data: Data, split: str = "test", count: int | None = None) -> View:
     """A view of a split; at most ``count`` examples.
