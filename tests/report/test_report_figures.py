@@ -129,6 +129,15 @@ def test_a_quantity_that_never_moves_draws_without_a_warning():
     assert figures.png(figures.curves({"vae": [still]}))
 
 
+@pytest.mark.parametrize(("last", "seen"), [(-100.0, True), (-1e6, False)], ids=["overfitting", "diverged"])
+def test_where_a_line_ends_is_in_view_unless_it_diverged(last, seen):
+    values = [*np.linspace(0, 100, 99), last]
+    falls = [{"split": "test", "step": 10 * e, "epoch": e, "elbo": v} for e, v in enumerate(values, 1)]
+    low, high = figures.curves({"vae": [falls]}, {"elbo": "ELBO (nats)"}).axes[0].get_ylim()
+    assert high > 90
+    assert bool(low < last) == seen
+
+
 @pytest.mark.parametrize("labels", [None, np.arange(40) % 3, np.arange(40) % 30, np.linspace(0, 1, 40), np.arange(40)])
 def test_scatter_takes_any_labels(labels):
     points = np.random.default_rng(0).normal(size=(40, 2))

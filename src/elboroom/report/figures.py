@@ -240,12 +240,21 @@ def _limits(axes: Axes, seen: list[np.ndarray]) -> None:
     low, high = np.percentile(values, [2, 94])
     if high <= low:  # nothing moves, such as a count of units
         return
+    low, high = _with_ends(low, high, seen)
     margin = 0.08 * (high - low)
     top, bottom = high + 6 * margin, low - 6 * margin
     axes.set_ylim(
         bottom - margin if values.min() < bottom else values.min() - margin,
         top if values.max() > top else values.max() + margin,
     )
+
+
+def _with_ends(low: float, high: float, seen: list[np.ndarray]) -> tuple[float, float]:
+    """A range that holds where the lines end, which is what a reader looks for, unless that is twice as far off."""
+    reach = 2 * (high - low)
+    ends = [y[np.isfinite(y)][-1] for y in seen if np.isfinite(y).any()]
+    near = [end for end in ends if low - reach <= end <= high + reach]
+    return min([low, *near]), max([high, *near])
 
 
 def _legend(figure: Figure, variants: list[str]) -> None:
