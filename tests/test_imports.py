@@ -12,7 +12,7 @@ import elboroom
 ROOT = Path(elboroom.__file__).parent
 ORDER = (
     *("errors", "numerics", "scores", "config", "records", "data", "distributions", "networks", "models"),
-    *("objectives", "build", "training", "runs", "evaluation", "studies", "output", "report", "cli"),
+    *("objectives", "build", "training", "runs", "evaluation", "studies", "output", "report", "cli", "__main__"),
 )
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 ALLOWED_TO_REPORT = {"errors", "scores", "records", "config", "report"}
@@ -73,6 +73,12 @@ def test_configuration_and_scores_are_light(module):
 def run_python(code: str) -> str:
     """The output of a fresh interpreter."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_the_package_runs_as_its_command():
+    told = subprocess.run([sys.executable, "-m", "elboroom", "--help"], capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0
+    assert told.stdout.startswith("usage: elboroom ")
 
 
 LOADED = "print('LOADED', sorted({'torch', 'sklearn', 'matplotlib'} & set(sys.modules)))"

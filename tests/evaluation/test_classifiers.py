@@ -54,6 +54,26 @@ def test_another_train_split_other_labels_and_another_recipe_are_other_classifie
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
+def test_a_study_keeps_its_own_and_goes_before_the_cache(tmp_path, trainings):
+    run, folder, cache = tmp_path / "s" / "run", tmp_path / "s" / "classifiers", tmp_path / "s" / "run" / "cache"
+    first = kept(run)
+    (tmp_path / "s" / "study.json").write_text("{}")
+    assert kept(run).hash == first.hash
+    (in_study,), (in_cache,) = folder.iterdir(), cache.iterdir()
+    assert len(trainings) == 1
+    assert in_study.read_bytes() == in_cache.read_bytes()
+    kept(tmp_path / "other", recipe=dataclasses.replace(QUICK, optimizer=lambda p: torch.optim.SGD(p, lr=0.1)))
+    (another,) = (tmp_path / "other" / "cache").iterdir()
+    another.replace(in_study)  # as another machine's would be: of the same data and recipe, with other weights
+    taken = kept(run)
+    assert taken.hash != first.hash
+    assert in_cache.read_bytes() != in_study.read_bytes()
+    in_cache.unlink()
+    assert kept(run).hash == taken.hash
+    assert not in_cache.exists()
+    assert len(trainings) == 2
+
+
 @pytest.mark.parametrize("harm", ["torn", "empty", "foreign", "edited", "pickle"])
 def test_a_torn_or_foreign_file_is_replaced(tmp_path, trainings, harm):
     first = kept(tmp_path)

@@ -173,7 +173,7 @@ def test_draws_of_a_decoder_that_goes_pixel_by_pixel_have_noise_of_their_own():
     z = torch.zeros(6, 2)
     with torch.no_grad():
         means, draws = walks.decoder(z).mean, decoded(walks, z)
-    assert means[1:].equal(means[:-1])
+    torch.testing.assert_close(means[1:], means[:-1])  # not bit for bit: the order of sums may depend on the place
     assert set(draws.unique().tolist()) == {0.0, 1.0}
     assert len({tuple(image.flatten().tolist()) for image in draws}) == 6
     assert decoded(walks, z).equal(draws)

@@ -10,11 +10,13 @@ from elboroom import runs, scores
 from elboroom.config import Study, load_study
 from elboroom.config.files import parse_yaml
 from elboroom.errors import InputError
+from elboroom.evaluation import classifiers
 from elboroom.report import report
 from elboroom.report.folders import read_run, read_study
 from elboroom.report.page import pictures
 from elboroom.studies import study as studies
 from elboroom.studies.execute import extend
+from elboroom.studies.recompute import from_weights
 from elboroom.studies.restore import take_over
 from elboroom.studies.results import collect, hashes
 from elboroom.studies.verify import arithmetic
@@ -192,6 +194,30 @@ def test_kept_epochs_averages_and_runs_that_start_from_another(small_base, tmp_p
         assert there.evaluated_step == here.evaluated_step == kept.evaluated_step == 6
     for name in ("first/seed-0", "raw/seed-0"):
         assert (runs.load(tmp_path / "a" / name).sample(1) == runs.load(tmp_path / "b" / name).sample(1)).all()
+
+
+def test_another_machine_leans_on_the_classifiers_that_were_kept(small_base, tmp_path, monkeypatch):
+    metrics = {"nll": None, "also": [{"kind": "frechet"}]}
+    study = Study(name="judged", base=small_base, axes={"seed": [0, 1]}, metrics=metrics)
+    planned = studies.plan(study, tmp_path / "a")
+    studies.carry_out(study, tmp_path / "a", planned[:1])
+    (tmp_path / "page.html").touch()
+    (tmp_path / "a" / "figures").mkdir(exist_ok=True)
+    collect(tmp_path / "a", tmp_path / "kept", tmp_path / "page.html", "typed")
+    assert files(tmp_path / "kept" / "classifiers") == files(tmp_path / "a" / "classifiers")
+    assert len(files(tmp_path / "kept" / "classifiers")) == 1
+    monkeypatch.setattr(classifiers, "trained", lambda *a: pytest.fail("a classifier was trained anew"))
+    found = from_weights(tmp_path / "kept", ["fd"])
+    assert (found.findings, found.gaps) == ([], [])
+    again, said = taken(study, tmp_path / "b", tmp_path / "kept")
+    studies.carry_out(study, tmp_path / "b", again, say=said.append)
+    assert {run.status for run in again} == {"done"}
+    scored = [scores.load(run.folder / "scores.json") for run in again]
+    assert len({s.protocol.classifier for run in scored for s in run if s.name == "fd"}) == 1
+    (kept,) = (tmp_path / "kept" / "classifiers").iterdir()
+    kept.write_bytes(b"edited")
+    with pytest.raises(InputError, match=r"not as ledger\.json lists it"):
+        taken(study, tmp_path / "c", tmp_path / "kept")
 
 
 def test_resuming_a_run_that_was_taken_over_changes_nothing(study, four_kept, tmp_path):

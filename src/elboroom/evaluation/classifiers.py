@@ -2,10 +2,12 @@
 
 They see images before any binarization, so that one classifier serves all runs on a data set, and are trained on the
 CPU in float32 from fixed seeds: the same data on the same machine give the same weights. Elsewhere sums may round
-otherwise, and so every score that leans on a classifier names it by a hash of its weights.
+otherwise, and so every score that leans on a classifier names it by a hash of its weights, and a study keeps those that
+its runs were scored with in its folder: one that goes on, or is checked, on another machine leans on the same.
 """
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -117,18 +119,23 @@ class Classifier:
 
 
 def classifier(subject: Subject, recipe: Recipe) -> Classifier:
-    """The classifier of the subject's data set, from the cache or trained now; InputError where there are no labels."""
+    """The classifier of the subject's data set, kept by its study, from the cache, or trained now.
+
+    Raises:
+        InputError: there are no labels.
+    """
     labels = subject.labels("train")
     data = subject.data
     network = fresh(recipe, tuple(data.shape), len(data.classes))
     told = [recipe.name, recipe.version, list(data.shape), len(data.classes), data.train.rows_hash]
     key = hashlib.sha256(json.dumps(told).encode() + labels.numpy().tobytes()).hexdigest()
-    path = None if subject.cache is None else subject.cache / f"classifier-{recipe.name}-{key[:12]}.safetensors"
-    if path is None or not _load(network, path, key):
+    places = [f / f"classifier-{recipe.name}-{key[:12]}.safetensors" for f in subject.classifier_folders]
+    lacking = list(itertools.takewhile(lambda path: not _load(network, path, key), places))
+    if len(lacking) == len(places):
         network = trained(recipe, data.train, tuple(data.shape), len(data.classes), subject.progress)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_bytes(path, pack(_sealed(network.state_dict(), key)))
+    for path in lacking:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_bytes(path, pack(_sealed(network.state_dict(), key)))
     return Classifier(network.to(subject.run.device).eval().requires_grad_(False), hash_of(network))
 
 

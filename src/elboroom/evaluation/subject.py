@@ -26,6 +26,8 @@ from elboroom.scores import Protocol, Score
 from elboroom.training.checkpoint import pack, replace_bytes, replace_text, unpack
 
 Progress = Callable[[str, int, int], None]
+CLASSIFIERS = "classifiers"
+"""The folder of a study, or of its kept results, with the classifiers that its runs were scored with."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,12 @@ class Subject:
     def model(self) -> Any:
         """The trained model, in evaluation mode."""
         return self.run.model
+
+    @property
+    def classifier_folders(self) -> list[Path]:
+        """Where the classifiers of data sets are kept: in the study that the run is of, then in the cache."""
+        study = next((p for p in self.run.folder.resolve().parents if (p / "study.json").is_file()), None)
+        return [folder for folder in (study and study / CLASSIFIERS, self.cache) if folder is not None]
 
     @cached_property
     def seen(self) -> View:

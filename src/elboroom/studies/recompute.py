@@ -15,6 +15,7 @@ from elboroom.config import load_run, load_study
 from elboroom.config.files import to_yaml
 from elboroom.errors import Diverged, InputError, unknown
 from elboroom.evaluation import ESTIMATES, IMPORTANCE, evaluate
+from elboroom.evaluation.subject import CLASSIFIERS
 from elboroom.scores import Protocol, Score
 from elboroom.studies.execute import execute
 from elboroom.studies.kept import Kept, near, read
@@ -50,6 +51,7 @@ def from_weights(
         say(f"{run.path}: scoring its weights anew")
         try:
             with tempfile.TemporaryDirectory() as place:
+                _with_classifiers(folder, Path(place))
                 opened = weighed(run, Path(place) / "run", trust)
                 found = scored(opened, run, _metrics(folder), names, cache=cache, progress=progress)
         except InputError as reason:
@@ -82,6 +84,7 @@ def from_training(
     say(f"{run.path}: training it anew, {config.training.epochs} epochs")
     try:
         with tempfile.TemporaryDirectory() as place:
+            _with_classifiers(folder, Path(place))
             execute(_as_then(config, run), Path(place) / "run", say=say)
             opened = runs.load(Path(place) / "run", trust=True)
             same = opened.checkpoint_hash in {s.protocol.checkpoint for s in run.scores}
@@ -134,6 +137,13 @@ def _trusted(config: RunConfig, run: Kept, trust: bool) -> None:
             f"{run.path}: its configuration names {', '.join(config.foreign)}; opening it runs that code. "
             "If you trust it, say so (--trust)."
         )
+
+
+def _with_classifiers(study: Path, place: Path) -> None:
+    """Make a folder a study's in so far as its runs are scored with the classifiers of that study."""
+    if (study / CLASSIFIERS).is_dir():
+        shutil.copyfile(study / "study.json", place / "study.json")
+        shutil.copytree(study / CLASSIFIERS, place / CLASSIFIERS)
 
 
 def weighed(run: Kept, place: Path, trust: bool) -> runs.Run:

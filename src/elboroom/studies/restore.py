@@ -9,6 +9,7 @@ from pathlib import Path
 from elboroom import runs
 from elboroom.config import Study, load_run
 from elboroom.errors import InputError
+from elboroom.evaluation.subject import CLASSIFIERS
 from elboroom.studies.kept import Kept, read, read_json
 from elboroom.studies.results import CHECKPOINT, SMALL_FILES
 from elboroom.studies.study import Planned, look, record
@@ -35,6 +36,7 @@ def take_over(study: Study, out: Path, planned: list[Planned], folder: Path, say
     results = _opened(folder, study.name)
     runs.make_folder(out)
     with runs.locked(out), room(out, "the same command goes on"):
+        _take_classifiers(results, out)
         taken = []
         for run in (r for r in planned if not r.folder.exists()):
             name = run.folder.relative_to(out).as_posix()
@@ -47,6 +49,14 @@ def take_over(study: Study, out: Path, planned: list[Planned], folder: Path, say
                 taken.append(run)
         record(study, out, taken)
     say(f"{len(taken)} of {len(planned)} runs taken over from {folder}")
+
+
+def _take_classifiers(results: "_Results", out: Path) -> None:
+    """Those that the kept scores lean on, so that the runs to come lean on the same; a study's own stay."""
+    _as_listed(results, results.folder / CLASSIFIERS)
+    for path in (results.folder / CLASSIFIERS).glob("*.safetensors"):
+        if not (out / CLASSIFIERS / path.name).exists():
+            _copy(path, out / CLASSIFIERS / path.name)
 
 
 @dataclass(frozen=True)
@@ -87,9 +97,9 @@ def _take(results: _Results, name: str, run: Planned, planned: list[Planned], ou
     return ""
 
 
-def _as_listed(results: _Results, run: Path) -> None:
-    """InputError where a file of a kept run is not the one that the ledger lists: what is copied gets a new seal."""
-    for path in (p for p in run.rglob("*") if p.is_file()):
+def _as_listed(results: _Results, folder: Path) -> None:
+    """InputError where a kept file is not the one that the ledger lists: what is copied gets a new seal."""
+    for path in (p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(results.folder).as_posix()
         if results.files.get(name) != hashlib.sha256(path.read_bytes()).hexdigest():
             raise InputError(

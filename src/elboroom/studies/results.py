@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from elboroom import runs
 from elboroom.errors import InputError
+from elboroom.evaluation.subject import CLASSIFIERS
 from elboroom.training.checkpoint import pack, replace_text
 
 FORMAT = 1
@@ -101,6 +102,8 @@ def _gather(study: Path, out: Path, page: Path, command: str, content: dict[str,
         shutil.copyfile(study / name, out / name)
     shutil.copyfile(page, out / "report.html")
     shutil.copytree(study / "figures", out / "figures")
+    if (study / CLASSIFIERS).is_dir():  # that metrics lean on: elsewhere they would come out otherwise
+        shutil.copytree(study / CLASSIFIERS, out / CLASSIFIERS)
     ledger = {"format": FORMAT, "study": content["name"], "command": command, "written": _today(), "runs": rows}
     ledger |= {"files": hashes(out)}
     ledger |= {"seal": seal(ledger)}
