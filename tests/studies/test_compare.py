@@ -66,6 +66,11 @@ def test_rows_are_ranked_within_a_protocol_only(four_kept):
     assert found["rate"].groups[0].rows[0].rank is None  # neither direction is better
 
 
+def test_rows_that_have_nothing_are_named_once(four_kept):
+    (found,) = compare([four_kept], ["bound/grey-bce"], **QUICK)
+    assert found.absent == ["vae; mu; squared: not measured"]
+
+
 def test_intervals_are_those_of_the_values(four_kept):
     """The same as from the arrays by hand: two seeds a row, the bound as minus distortion minus rate."""
     group = by_name(compare([four_kept], **QUICK))["elbo"].groups[0]

@@ -94,7 +94,7 @@ class Compared:
     better: str
     groups: list[Group]
     absent: list[str]
-    """Rows without it, each with what it has instead."""
+    """Rows without it, each with what it has instead; in one line those that have nothing."""
 
 
 def turned(d: Difference) -> Difference:
@@ -164,7 +164,7 @@ def _compared(name: str, scored: dict[str, list[Kept]], resamples: int, seed: in
     one = next(s for members in ordered[0][1].values() for _, s in members)
     first = ordered[0][0]
     made = [_group(p, m, one.better, resamples, seed, "" if p == first else difference(p, first)) for p, m in ordered]
-    absent = [_absent(name, label, runs, first) for label, runs in scored.items() if _lacks(name, runs)]
+    absent = _absent(name, {label: runs for label, runs in scored.items() if _lacks(name, runs)}, first)
     return Compared(name=name, unit=one.unit, better=one.better, groups=made, absent=absent)
 
 
@@ -172,13 +172,17 @@ def _lacks(name: str, runs: list[Kept]) -> bool:
     return not any(s.name == name for r in runs for s in r.scores)
 
 
-def _absent(name: str, label: str, runs: list[Kept], first: Protocol) -> str:
-    """A row without the score: what it has in its place, and why that is another quantity."""
-    other = next((s for r in runs for s in r.scores if s.name == INSTEAD.get(name)), None)
-    if other is None:
-        return f"{label}: not measured"
-    why = difference(other.protocol, first)
-    return f"{label}: has {other.name} = {number(other.value, 2)} instead" + (f" ({why})" if why else "")
+def _absent(name: str, lacking: dict[str, list[Kept]], first: Protocol) -> list[str]:
+    """Rows without the score: each with what it has in its place, and why that is another quantity; the rest as one."""
+    lines, unmeasured = [], []
+    for label, runs in lacking.items():
+        other = next((s for r in runs for s in r.scores if s.name == INSTEAD.get(name)), None)
+        if other is None:
+            unmeasured.append(label)
+            continue
+        why = difference(other.protocol, first)
+        lines.append(f"{label}: has {other.name} = {number(other.value, 2)} instead" + (f" ({why})" if why else ""))
+    return [*lines, f"{'; '.join(unmeasured)}: not measured"] if unmeasured else lines
 
 
 def difference(one: Protocol, other: Protocol) -> str:
