@@ -204,11 +204,11 @@ class Evaluate:
         run = _open(self)
         other, metrics = _other_data(run, self.data), metrics_from(self.metrics)
         more = {"samples": self.samples, "images": self.images, "metrics": metrics, "other": other}
-        more["headline"] = run.is_headline
+        more |= {"headline": run.is_headline, "cache": cache_folder(), "classifiers": classifiers_beside(run.folder)}
         try:
             with stopping(self.budget) as stop, Screen() as screen:
                 told = _until(stop, screen.share)
-                scores = evaluate(run, cache=cache_folder(), progress=told, say=screen.say, **more)
+                scores = evaluate(run, progress=told, say=screen.say, **more)
         except Stopped as reason:
             print(
                 f"stopped: {reason}. What was estimated so far is kept in {run.evaluation}; the same command goes on."
@@ -594,6 +594,14 @@ def cache_folder() -> Path:
     import pooch
 
     return Path(pooch.os_cache("elboroom")) / "evaluation"
+
+
+def classifiers_beside(run: Path) -> Path | None:
+    """Where the study that a run is of keeps its classifiers; None for a run on its own."""
+    from elboroom.studies.kept import CLASSIFIERS, study_of
+
+    study = study_of(run)
+    return None if study is None else study / CLASSIFIERS
 
 
 def _at_least(value: int, least: int, name: str) -> None:

@@ -11,14 +11,14 @@ from elboroom.config import Data as Config
 from elboroom.data import load
 from elboroom.errors import InputError
 from elboroom.evaluation import classifiers
-from elboroom.evaluation.classifiers import FEATURES, WEAK, Features, classifier, hash_of, trained
+from elboroom.evaluation.classifiers import FEATURES, WEAK, Features, classifier, hash_of, hashes_in, trained
 
 X, LABELS = blobs()
 QUICK = dataclasses.replace(WEAK, least_steps=0)
 
 
-def kept(tmp_path, labels=LABELS, recipe=QUICK, x=X):
-    found = subject_of(tmp_path, copying(6), x, labels, cache=tmp_path / "cache")
+def kept(tmp_path, labels=LABELS, recipe=QUICK, x=X, study=None):
+    found = subject_of(tmp_path, copying(6), x, labels, cache=tmp_path / "cache", classifiers=study)
     return classifier(found, recipe)
 
 
@@ -55,23 +55,27 @@ def test_another_train_split_other_labels_and_another_recipe_are_other_classifie
 
 
 def test_a_study_keeps_its_own_and_goes_before_the_cache(tmp_path, trainings):
-    run, folder, cache = tmp_path / "s" / "run", tmp_path / "s" / "classifiers", tmp_path / "s" / "run" / "cache"
-    first = kept(run)
-    (tmp_path / "s" / "study.json").write_text("{}")
-    assert kept(run).hash == first.hash
-    (in_study,), (in_cache,) = folder.iterdir(), cache.iterdir()
+    study, cache = tmp_path / "study", tmp_path / "cache"
+    first = kept(tmp_path)
+    assert kept(tmp_path, study=study).hash == first.hash
+    (in_study,), (in_cache,) = study.iterdir(), cache.iterdir()
     assert len(trainings) == 1
     assert in_study.read_bytes() == in_cache.read_bytes()
     kept(tmp_path / "other", recipe=dataclasses.replace(QUICK, optimizer=lambda p: torch.optim.SGD(p, lr=0.1)))
     (another,) = (tmp_path / "other" / "cache").iterdir()
     another.replace(in_study)  # as another machine's would be: of the same data and recipe, with other weights
-    taken = kept(run)
+    taken = kept(tmp_path, study=study)
     assert taken.hash != first.hash
-    assert in_cache.read_bytes() != in_study.read_bytes()
+    assert hashes_in(study) == {taken.hash}
+    assert hashes_in(cache) == {first.hash}
     in_cache.unlink()
-    assert kept(run).hash == taken.hash
+    assert kept(tmp_path, study=study).hash == taken.hash
     assert not in_cache.exists()
-    assert len(trainings) == 2
+    in_study.write_bytes(b"torn")
+    assert hashes_in(study) == set()
+    assert kept(tmp_path, study=study).hash == first.hash
+    assert hashes_in(study) == {first.hash}
+    assert len(trainings) == 3
 
 
 @pytest.mark.parametrize("harm", ["torn", "empty", "foreign", "edited", "pickle"])

@@ -18,7 +18,7 @@ from elboroom.evaluation.comparison import paired_bootstrap
 from elboroom.scores import Protocol, Score
 from elboroom.studies import compared
 from elboroom.studies.compare import Row, compare, difference, ranked
-from elboroom.studies.kept import Kept, read, values_of
+from elboroom.studies.kept import Kept, read, study_of, values_of
 
 QUICK = {"resamples": 200}
 
@@ -255,3 +255,13 @@ def test_values_of_probes_are_percent_and_older_files_of_zeros_and_ones_too(tmp_
     assert values_of(score, run).tolist() == [100.0, 0.0, 100.0, 100.0]
     other = dataclasses.replace(score, value=50.0, protocol=dataclasses.replace(held, estimator="others; ± deviation"))
     assert values_of(other, run) is None
+
+
+@pytest.mark.parametrize("content", [None, "{}", "torn", '{"runs": [{"folder": "other/seed-0"}]}'])
+def test_a_run_is_of_the_study_that_lists_it(four, four_kept, tmp_path, content):
+    assert study_of(four / "vae" / "seed-0") == four.resolve()
+    assert study_of(four_kept / "runs" / "mu" / "seed-1") == four_kept.resolve()
+    assert study_of(four / "another" / "seed-0") is None
+    if content is not None:
+        (tmp_path / "study.json").write_text(content)
+    assert study_of(tmp_path / "vae" / "seed-0") is None

@@ -207,14 +207,23 @@ def test_another_machine_leans_on_the_classifiers_that_were_kept(small_base, tmp
     assert files(tmp_path / "kept" / "classifiers") == files(tmp_path / "a" / "classifiers")
     assert len(files(tmp_path / "kept" / "classifiers")) == 1
     monkeypatch.setattr(classifiers, "trained", lambda *a: pytest.fail("a classifier was trained anew"))
-    found = from_weights(tmp_path / "kept", ["fd"])
-    assert (found.findings, found.gaps) == ([], [])
+    before = files(tmp_path / "kept")
+    first = planned[0].folder.relative_to(tmp_path / "a")
+    for place in (tmp_path / "kept", tmp_path / "kept" / "runs" / first, tmp_path / "a" / first):
+        found = from_weights(place, ["fd"])
+        assert (found.findings, found.gaps) == ([], [])
+    assert files(tmp_path / "kept") == before
     again, said = taken(study, tmp_path / "b", tmp_path / "kept")
     studies.carry_out(study, tmp_path / "b", again, say=said.append)
     assert {run.status for run in again} == {"done"}
     scored = [scores.load(run.folder / "scores.json") for run in again]
     assert len({s.protocol.classifier for run in scored for s in run if s.name == "fd"}) == 1
+    assert not any("lean on" in line for line in said)
     (kept,) = (tmp_path / "kept" / "classifiers").iterdir()
+    kept.unlink()
+    assert any(
+        "its scores lean on the classifiers" in line for line in taken(study, tmp_path / "d", tmp_path / "kept")[1]
+    )
     kept.write_bytes(b"edited")
     with pytest.raises(InputError, match=r"not as ledger\.json lists it"):
         taken(study, tmp_path / "c", tmp_path / "kept")

@@ -6,6 +6,7 @@ otherwise, and so every score that leans on a classifier names it by a hash of i
 its runs were scored with in its folder: one that goes on, or is checked, on another machine leans on the same.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -175,7 +176,20 @@ def trained(
 
 def hash_of(network: nn.Module) -> str:
     """Twelve hexadecimal digits of the sha256 of all weights."""
-    return hashlib.sha256(pack(network.state_dict())).hexdigest()[:12]
+    return _hash(network.state_dict())
+
+
+def hashes_in(folder: Path) -> set[str]:
+    """The hashes of all classifiers that are kept whole in a folder."""
+    found = set()
+    for path in folder.glob("classifier-*.safetensors"):
+        with contextlib.suppress(SafetensorError, ValueError, KeyError):
+            found.add(_hash({name: tensor for name, tensor in unpack(path.read_bytes()).items() if name != "seal"}))
+    return found
+
+
+def _hash(tensors: Tensors) -> str:
+    return hashlib.sha256(pack(tensors)).hexdigest()[:12]
 
 
 def _sealed(tensors: Tensors, key: str) -> Tensors:

@@ -46,6 +46,7 @@ def evaluate(
     other: DataConfig | None = None,
     headline: bool = True,
     cache: Path | None = None,
+    classifiers: Path | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Score]:
@@ -60,6 +61,7 @@ def evaluate(
         other: evaluate on other data than it was trained on (said in the protocol; no companion, no pictures kept).
         headline: whether these scores are those of the run; a checkpoint on the way has its own folder only.
         cache: a folder in which what depends on the data alone is kept (controls, classifiers).
+        classifiers: the folder of a study's own classifiers, which come before those of the cache, and are kept there.
         progress: told (what, done, total). It may raise (`elboroom.errors.Stopped`): the next call goes on from there,
             and repeats no metric that was done.
         say: told why a metric is skipped, and what is to be doubted of a number.
@@ -69,7 +71,7 @@ def evaluate(
     """
     data = run.data if other is None else _compatible(run, other)
     seen = view(data)
-    subject = Subject(run, None if other is None else data, cache=cache, progress=progress)
+    subject = Subject(run, None if other is None else data, cache=cache, classifiers=classifiers, progress=progress)
     encoded, first, notes = None, Found(), {}
     if run.config.trains_encoder:
         encoded, first = subject.codes(), by_encoder(subject)

@@ -26,8 +26,6 @@ from elboroom.scores import Protocol, Score
 from elboroom.training.checkpoint import pack, replace_bytes, replace_text, unpack
 
 Progress = Callable[[str, int, int], None]
-CLASSIFIERS = "classifiers"
-"""The folder of a study, or of its kept results, with the classifiers that its runs were scored with."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,7 @@ class Subject:
         data: what it is evaluated on; its own data by default.
         split: the split that is scored; probes learn from ``train``.
         cache: where what belongs to the data set alone is kept (controls, classifiers); None keeps nothing.
+        classifiers: the folder of a study's own classifiers, which come before those of the cache.
         progress: told (what, done, total).
         keep: whether codes are kept in the run's folder.
     """
@@ -98,10 +97,12 @@ class Subject:
         *,
         split: str = "test",
         cache: Path | None = None,
+        classifiers: Path | None = None,
         progress: Progress = lambda what, done, total: None,
         keep: bool = True,
     ) -> None:
-        self.run, self.data, self.split, self.cache = run, data or run.data, split, cache
+        self.run, self.data, self.split = run, data or run.data, split
+        self.cache, self.classifiers = cache, classifiers
         self.progress, self.keep = progress, keep and data is None
         self.random = Randomness(0, run.device)
         self._codes: dict[str, Codes] = {}
@@ -115,9 +116,8 @@ class Subject:
 
     @property
     def classifier_folders(self) -> list[Path]:
-        """Where the classifiers of data sets are kept: in the study that the run is of, then in the cache."""
-        study = next((p for p in self.run.folder.resolve().parents if (p / "study.json").is_file()), None)
-        return [folder for folder in (study and study / CLASSIFIERS, self.cache) if folder is not None]
+        """Where classifiers are looked for, and kept: with the study that the run is of, then in the cache."""
+        return [folder for folder in (self.classifiers, self.cache) if folder is not None]
 
     @cached_property
     def seen(self) -> View:
@@ -128,7 +128,8 @@ class Subject:
     def thresholded(self) -> "Subject":
         """The same run on the same images, their pixels 1 above 0.5; InputError where none are binarized."""
         data = self.data.thresholded()
-        return Subject(self.run, data, split=self.split, cache=self.cache, progress=self.progress, keep=False)
+        same = {"cache": self.cache, "classifiers": self.classifiers, "progress": self.progress}
+        return Subject(self.run, data, split=self.split, **same, keep=False)
 
     @property
     def point(self) -> bool:

@@ -250,7 +250,8 @@ def _limits(axes: Axes, seen: list[np.ndarray]) -> None:
 
 
 def _with_ends(low: float, high: float, seen: list[np.ndarray]) -> tuple[float, float]:
-    """A range that holds where the lines end, which is what a reader looks for, unless that is twice as far off."""
+    """A range that holds where the lines end, which is what a reader looks for, unless that is far outside of it: by
+    more than twice its width a run has diverged."""
     reach = 2 * (high - low)
     ends = [y[np.isfinite(y)][-1] for y in seen if np.isfinite(y).any()]
     near = [end for end in ends if low - reach <= end <= high + reach]

@@ -21,6 +21,8 @@ from elboroom.scores import Score
 
 Array = np.ndarray
 CURE = "Give a folder that `elboroom train`, `elboroom study` or `elboroom results` wrote."
+CLASSIFIERS = "classifiers"
+"""The folder of a study, or of its results, with the classifiers that its runs are scored with."""
 OTHERWISE_NAMED = {"nll/effective-samples": "effective-samples"}
 """Scores whose values per example have another name."""
 FLOAT32 = 2.0**-24
@@ -87,6 +89,17 @@ class Kept:
             raise InputError(
                 f"{self.examples_file}: no safetensors file ({error}). Write it anew with `elboroom evaluate`."
             ) from None
+
+
+def study_of(run: Path) -> Path | None:
+    """The folder of the study, or of the results, that lists a run folder; None for a run on its own."""
+    run = run.resolve()
+    for place in run.parents:
+        with contextlib.suppress(InputError):  # an unrelated file of that name
+            rows = read_json(place / "study.json").get("runs", ())
+            if run in {place / part / row["folder"] for row in rows for part in ("", "runs")}:
+                return place
+    return None
 
 
 def read(folder: Path) -> list[Kept]:

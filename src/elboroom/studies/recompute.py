@@ -15,10 +15,9 @@ from elboroom.config import load_run, load_study
 from elboroom.config.files import to_yaml
 from elboroom.errors import Diverged, InputError, unknown
 from elboroom.evaluation import ESTIMATES, IMPORTANCE, evaluate
-from elboroom.evaluation.subject import CLASSIFIERS
 from elboroom.scores import Protocol, Score
 from elboroom.studies.execute import execute
-from elboroom.studies.kept import Kept, near, read
+from elboroom.studies.kept import CLASSIFIERS, Kept, near, read, study_of
 from elboroom.studies.study import in_the_end
 from elboroom.studies.verify import Finding, Verified, short_hash
 from elboroom.training.checkpoint import Checkpoint, Store, unpack
@@ -51,9 +50,10 @@ def from_weights(
         say(f"{run.path}: scoring its weights anew")
         try:
             with tempfile.TemporaryDirectory() as place:
-                _with_classifiers(folder, Path(place))
                 opened = weighed(run, Path(place) / "run", trust)
-                found = scored(opened, run, _metrics(folder), names, cache=cache, progress=progress)
+                classifiers = _classifiers(folder, Path(place))
+                more = {"cache": cache, "classifiers": classifiers, "progress": progress}
+                found = scored(opened, run, _metrics(folder), names, **more)
         except InputError as reason:
             result.gaps.append(f"{run.label}, seed {run.seed}: {reason}")
             continue
@@ -84,11 +84,11 @@ def from_training(
     say(f"{run.path}: training it anew, {config.training.epochs} epochs")
     try:
         with tempfile.TemporaryDirectory() as place:
-            _with_classifiers(folder, Path(place))
             execute(_as_then(config, run), Path(place) / "run", say=say)
             opened = runs.load(Path(place) / "run", trust=True)
             same = opened.checkpoint_hash in {s.protocol.checkpoint for s in run.scores}
-            found = scored(opened, run, _metrics(folder), names, cache=cache, progress=progress)
+            more = {"cache": cache, "classifiers": _classifiers(folder, Path(place)), "progress": progress}
+            found = scored(opened, run, _metrics(folder), names, **more)
     except (InputError, Diverged) as reason:
         result.gaps.append(f"{run.label}, seed {run.seed}: {reason}")
         result.reached = False
@@ -139,11 +139,12 @@ def _trusted(config: RunConfig, run: Kept, trust: bool) -> None:
         )
 
 
-def _with_classifiers(study: Path, place: Path) -> None:
-    """Make a folder a study's in so far as its runs are scored with the classifiers of that study."""
-    if (study / CLASSIFIERS).is_dir():
-        shutil.copyfile(study / "study.json", place / "study.json")
+def _classifiers(folder: Path, place: Path) -> Path:
+    """Copies of the classifiers of the study that the folder is, or is a run of: nothing is written into it."""
+    study = _study(folder)
+    if study is not None and (study / CLASSIFIERS).is_dir():
         shutil.copytree(study / CLASSIFIERS, place / CLASSIFIERS)
+    return place / CLASSIFIERS
 
 
 def weighed(run: Kept, place: Path, trust: bool) -> runs.Run:
@@ -186,8 +187,13 @@ def _from_checkpoint(run: Kept, place: Path) -> None:
 
 def _metrics(folder: Path) -> tuple[Any, ...]:
     """The further metrics that the study asked for, those of kept epochs among them."""
-    path = folder / "study.yaml"
+    path = (_study(folder) or folder) / "study.yaml"
     return in_the_end(load_study(path).metrics).also if path.is_file() else ()
+
+
+def _study(folder: Path) -> Path | None:
+    """The study that a folder is, or is a run of."""
+    return folder if (folder / "study.json").is_file() else study_of(folder)
 
 
 BOUNDS = {"elbo", "rate", "distortion", "bound/grey-bce", "active-units", "accuracy/z", "accuracy/mean"}
@@ -195,13 +201,21 @@ BOUNDS = {"elbo", "rate", "distortion", "bound/grey-bce", "active-units", "accur
 
 
 def scored(
-    opened: runs.Run, run: Kept, metrics: tuple[Any, ...], names: list[str], *, cache: Path | None, progress: Progress
+    opened: runs.Run,
+    run: Kept,
+    metrics: tuple[Any, ...],
+    names: list[str],
+    *,
+    cache: Path | None,
+    classifiers: Path | None,
+    progress: Progress,
 ) -> list[Score]:
     """The scores of an opened run, with the importance samples and the metrics that its kept scores had."""
     wanted = [s for s in run.scores if not names or s.name in names]
     counts = {_count(s.protocol): None for s in wanted if s.name in ESTIMATES}
     further = metrics if any(s.name not in BOUNDS and not _weighed(s) for s in wanted) else ()
-    found = evaluate(opened, samples=None, metrics=further, cache=cache, progress=progress)
+    places = {"cache": cache, "classifiers": classifiers}
+    found = evaluate(opened, samples=None, metrics=further, **places, progress=progress)
     for samples, images in counts:
         found += evaluate(opened, samples=samples, images=images, progress=progress)
     return found

@@ -9,13 +9,15 @@ from pathlib import Path
 from elboroom import runs
 from elboroom.config import Study, load_run
 from elboroom.errors import InputError
-from elboroom.evaluation.subject import CLASSIFIERS
-from elboroom.studies.kept import Kept, read, read_json
+from elboroom.evaluation.classifiers import hashes_in
+from elboroom.studies.kept import CLASSIFIERS, Kept, read, read_json
 from elboroom.studies.results import CHECKPOINT, SMALL_FILES
 from elboroom.studies.study import Planned, look, record
-from elboroom.training.checkpoint import Store, replace_text, room
+from elboroom.training.checkpoint import Store, replace_bytes, replace_text, room
 
 Say = Callable[[str], None]
+LEANING = ("frechet", "confidence")
+"""Metrics that lean on a classifier."""
 
 
 def take_over(study: Study, out: Path, planned: list[Planned], folder: Path, say: Say) -> None:
@@ -28,15 +30,16 @@ def take_over(study: Study, out: Path, planned: list[Planned], folder: Path, say
         out: its folder.
         planned: all of its runs.
         folder: what `elboroom results` wrote of this study.
-        say: told how many were taken over, and of each that cannot be, why.
+        say: told how many were taken over, of each that cannot be, why, and whether a classifier is missing.
 
     Raises:
-        InputError: the folder holds no results of this study, or another process works in ``out``.
+        InputError: the folder holds no results of this study, a classifier in it is not the one that its ledger lists,
+            or another process works in ``out``.
     """
     results = _opened(folder, study.name)
     runs.make_folder(out)
     with runs.locked(out), room(out, "the same command goes on"):
-        _take_classifiers(results, out)
+        _take_classifiers(results, out, say)
         taken = []
         for run in (r for r in planned if not r.folder.exists()):
             name = run.folder.relative_to(out).as_posix()
@@ -51,12 +54,19 @@ def take_over(study: Study, out: Path, planned: list[Planned], folder: Path, say
     say(f"{len(taken)} of {len(planned)} runs taken over from {folder}")
 
 
-def _take_classifiers(results: "_Results", out: Path) -> None:
+def _take_classifiers(results: "_Results", out: Path, say: Say) -> None:
     """Those that the kept scores lean on, so that the runs to come lean on the same; a study's own stay."""
     _as_listed(results, results.folder / CLASSIFIERS)
+    (out / CLASSIFIERS).mkdir(exist_ok=True)
     for path in (results.folder / CLASSIFIERS).glob("*.safetensors"):
         if not (out / CLASSIFIERS / path.name).exists():
-            _copy(path, out / CLASSIFIERS / path.name)
+            replace_bytes(out / CLASSIFIERS / path.name, path.read_bytes())
+    named = {score.protocol.classifier for run in results.ended.values() for score in run.scores} - {""}
+    if missing := named - hashes_in(out / CLASSIFIERS):
+        say(
+            f"{results.folder}: its scores lean on the classifiers {', '.join(sorted(missing))}, which are not kept "
+            f"here. What is scored from now on with {', '.join(LEANING)} leans on others, and stands apart from them."
+        )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from elboroom import runs
 from elboroom.errors import InputError
-from elboroom.evaluation.subject import CLASSIFIERS
+from elboroom.studies.kept import CLASSIFIERS
 from elboroom.training.checkpoint import pack, replace_text
 
 FORMAT = 1
@@ -102,8 +102,9 @@ def _gather(study: Path, out: Path, page: Path, command: str, content: dict[str,
         shutil.copyfile(study / name, out / name)
     shutil.copyfile(page, out / "report.html")
     shutil.copytree(study / "figures", out / "figures")
-    if (study / CLASSIFIERS).is_dir():  # that metrics lean on: elsewhere they would come out otherwise
-        shutil.copytree(study / CLASSIFIERS, out / CLASSIFIERS)
+    for path in (study / CLASSIFIERS).glob("*.safetensors"):  # trained anew on another machine they would be others
+        (out / CLASSIFIERS).mkdir(exist_ok=True)
+        shutil.copyfile(path, out / CLASSIFIERS / path.name)
     ledger = {"format": FORMAT, "study": content["name"], "command": command, "written": _today(), "runs": rows}
     ledger |= {"files": hashes(out)}
     ledger |= {"seal": seal(ledger)}

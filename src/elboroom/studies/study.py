@@ -22,6 +22,7 @@ from elboroom.config.study import Metrics
 from elboroom.errors import Diverged, InputError, Stopped, unknown
 from elboroom.evaluation import ESTIMATES, evaluate, has_likelihood
 from elboroom.studies.execute import Report, can_go_on, execute, lengthen
+from elboroom.studies.kept import CLASSIFIERS
 from elboroom.training.checkpoint import replace_text, room
 from elboroom.training.runtime import set_threads
 
@@ -205,13 +206,14 @@ def carry_out(
     for run in planned:
         look(run)
     runs.make_folder(out)
+    scored = functools.partial(evaluate, cache=cache, classifiers=out / CLASSIFIERS)
     with runs.locked(out), room(out, "the same command goes on"):
         record(study, out, planned)
         for number, run in enumerate(planned, 1):
             label = f"[{number}/{len(planned)}] {run.folder.relative_to(out)}"
             try:
                 _unless_stopped(stop)
-                _one(run, label, study.metrics, cache, stop, report, say)
+                _one(run, label, study.metrics, scored, stop, report, say)
             finally:
                 record(study, out, planned)
 
@@ -225,7 +227,7 @@ def _one(
     run: Planned,
     label: str,
     metrics: Metrics,
-    cache: Path | None,
+    scored: Callable[..., Any],
     stop: Callable[[], str | None],
     report: Callable[[Planned], Report],
     say: Callable[[str], None],
@@ -240,7 +242,7 @@ def _one(
             execute(run.config, run.folder, resume=resume, stop=stop, report=report(run), say=say)
             run.status = "done"
         if run.status == "done":
-            _score(run, metrics, cache, stop, lambda text: say(f"{label}: {text}"))
+            _score(run, metrics, scored, stop, lambda text: say(f"{label}: {text}"))
     except Diverged as error:
         run.status, run.error = "diverged", str(error)
         say(f"{label}: {error}; the study goes on")
@@ -250,7 +252,11 @@ def _one(
 
 
 def _score(
-    run: Planned, metrics: Metrics, cache: Path | None, stop: Callable[[], str | None], say: Callable[[str], None]
+    run: Planned,
+    metrics: Metrics,
+    scored: Callable[..., Any],
+    stop: Callable[[], str | None],
+    say: Callable[[str], None],
 ) -> None:
     """Score the kept epochs, where that is asked for, and then the run, with as many threads as its training names."""
     set_threads(run.config.training.threads)
@@ -260,8 +266,8 @@ def _score(
         for step in _kept(last):
             opened = runs.load(run.folder, checkpoint=f"step-{step}", trust=True)
             opened.data = last.data  # read once
-            _evaluate(opened, way, cache, stop, say, headline=False)
-    _evaluate(last, in_the_end(metrics), cache, stop, say)
+            _evaluate(opened, way, scored, stop, say, headline=False)
+    _evaluate(last, in_the_end(metrics), scored, stop, say)
 
 
 def in_the_end(metrics: Metrics) -> Metrics:
@@ -281,7 +287,7 @@ def _kept(run: runs.Run) -> list[int]:
 def _evaluate(
     run: runs.Run,
     metrics: Metrics,
-    cache: Path | None,
+    scored: Callable[..., Any],
     stop: Callable[[], str | None],
     say: Callable[[str], None],
     headline: bool = True,
@@ -295,13 +301,12 @@ def _evaluate(
     samples, images = _importance(metrics)
     say("evaluating" if headline else f"evaluating step {run.step}")
     begun = time.perf_counter()
-    evaluate(
+    scored(
         run,
         samples=samples,
         images=images,
         metrics=metrics.also,
         headline=headline,
-        cache=cache,
         progress=lambda what, done, total: _unless_stopped(stop),
         say=say,
     )
