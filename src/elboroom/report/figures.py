@@ -156,6 +156,7 @@ def _panel(axes: Axes, name: str, title: str, histories: Mapping[str, Sequence[H
     axes.set_title(title + _share(name, seen), fontsize=8.5, loc="left", color=INK)
     if against != "epochs":
         axes.set_xscale("log" if against == "samples" else "linear")
+        axes.xaxis.get_offset_text().set_fontsize(7.5)
         axes.set_xlabel("training examples seen", fontsize=7.5, color=INK)
     else:
         axes.set_xlabel("epoch", fontsize=7.5, color=INK)
