@@ -204,7 +204,8 @@ class Evaluate:
         run = _open(self)
         other, metrics = _other_data(run, self.data), metrics_from(self.metrics)
         more = {"samples": self.samples, "images": self.images, "metrics": metrics, "other": other}
-        more |= {"headline": run.is_headline, "cache": cache_folder(), "classifiers": classifiers_beside(run.folder)}
+        more |= {"headline": run.is_headline, "cache": cache_folder()}
+        more["classifiers"] = classifiers_beside(run.folder) if other is None else None  # a study's are of its own data
         try:
             with stopping(self.budget) as stop, Screen() as screen:
                 told = _until(stop, screen.share)

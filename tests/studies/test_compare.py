@@ -257,7 +257,9 @@ def test_values_of_probes_are_percent_and_older_files_of_zeros_and_ones_too(tmp_
     assert values_of(other, run) is None
 
 
-@pytest.mark.parametrize("content", [None, "{}", "torn", '{"runs": [{"folder": "other/seed-0"}]}'])
+@pytest.mark.parametrize(
+    "content", [None, "{}", "torn", '{"runs": null}', '{"runs": [{}]}', '{"runs": [{"folder": "other/seed-0"}]}']
+)
 def test_a_run_is_of_the_study_that_lists_it(four, four_kept, tmp_path, content):
     assert study_of(four / "vae" / "seed-0") == four.resolve()
     assert study_of(four_kept / "runs" / "mu" / "seed-1") == four_kept.resolve()

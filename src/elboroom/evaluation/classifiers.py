@@ -180,7 +180,7 @@ def hash_of(network: nn.Module) -> str:
 
 
 def hashes_in(folder: Path) -> set[str]:
-    """The hashes of all classifiers that are kept whole in a folder."""
+    """The hashes of all classifiers in a folder that can be read."""
     found = set()
     for path in folder.glob("classifier-*.safetensors"):
         with contextlib.suppress(SafetensorError, ValueError, KeyError):

@@ -95,7 +95,7 @@ def study_of(run: Path) -> Path | None:
     """The folder of the study, or of the results, that lists a run folder; None for a run on its own."""
     run = run.resolve()
     for place in run.parents:
-        with contextlib.suppress(InputError):  # an unrelated file of that name
+        with contextlib.suppress(InputError, TypeError, KeyError):  # an unrelated file of that name
             rows = read_json(place / "study.json").get("runs", ())
             if run in {place / part / row["folder"] for row in rows for part in ("", "runs")}:
                 return place

@@ -57,15 +57,15 @@ def take_over(study: Study, out: Path, planned: list[Planned], folder: Path, say
 def _take_classifiers(results: "_Results", out: Path, say: Say) -> None:
     """Those that the kept scores lean on, so that the runs to come lean on the same; a study's own stay."""
     _as_listed(results, results.folder / CLASSIFIERS)
-    (out / CLASSIFIERS).mkdir(exist_ok=True)
     for path in (results.folder / CLASSIFIERS).glob("*.safetensors"):
         if not (out / CLASSIFIERS / path.name).exists():
+            (out / CLASSIFIERS).mkdir(exist_ok=True)
             replace_bytes(out / CLASSIFIERS / path.name, path.read_bytes())
     named = {score.protocol.classifier for run in results.ended.values() for score in run.scores} - {""}
     if missing := named - hashes_in(out / CLASSIFIERS):
         say(
-            f"{results.folder}: its scores lean on the classifiers {', '.join(sorted(missing))}, which are not kept "
-            f"here. What is scored from now on with {', '.join(LEANING)} leans on others, and stands apart from them."
+            f"{results.folder}: its scores lean on the classifiers {', '.join(sorted(missing))}, which {out} has not. "
+            f"Unless the cache has them, new scores of {', '.join(LEANING)} lean on others, and stand apart from them."
         )
 
 
