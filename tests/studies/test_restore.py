@@ -13,7 +13,7 @@ from elboroom.errors import InputError
 from elboroom.evaluation import classifiers
 from elboroom.report import report
 from elboroom.report.folders import read_run, read_study
-from elboroom.report.page import pictures
+from elboroom.report.page import configuration, pictures
 from elboroom.studies import study as studies
 from elboroom.studies.execute import extend
 from elboroom.studies.recompute import from_weights
@@ -192,6 +192,8 @@ def test_kept_epochs_averages_and_runs_that_start_from_another(small_base, tmp_p
         assert there.along == here.along == kept.along
         assert [row["step"] for row in there.along] == [2, 4, 6]
         assert there.evaluated_step == here.evaluated_step == kept.evaluated_step == 6
+    told = configuration(read_run(tmp_path / "b" / "second" / "seed-0"))
+    assert "\ninit_from: ../../first/seed-0\n" in told  # no path of this machine in a page
     for name in ("first/seed-0", "raw/seed-0"):
         assert (runs.load(tmp_path / "a" / name).sample(1) == runs.load(tmp_path / "b" / name).sample(1)).all()
 

@@ -665,15 +665,24 @@ def _interpolations(shown: dict[str, np.ndarray]) -> Iterator[Picture]:
 
 def _details(run: RunFolder) -> Details:
     title = f"{run.label}, seed {run.seed}"
-    config = yaml.safe_dump(to_dict(run.config), sort_keys=False, allow_unicode=True) if run.config else ""
     return Details(
         title=title,
         folder=run.shown or run.path.resolve().name,
-        config=config,
+        config=configuration(run),
         environment=[(k, str(v)) for k, v in _dotted(run.environment).items() if k != "format"],
         files=_files(run.path),
         scores=tables.everything(run.scores),
     )
+
+
+def configuration(run: RunFolder) -> str:
+    """The configuration as YAML, defaults written out; another run is named from the run's folder, as in its file."""
+    if run.config is None:
+        return ""
+    content = to_dict(run.config)
+    if content.get("init_from"):
+        content["init_from"] = Path(os.path.relpath(content["init_from"], run.path.resolve())).as_posix()
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def _files(folder: Path) -> list[str]:
