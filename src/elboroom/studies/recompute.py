@@ -46,18 +46,18 @@ def from_weights(
     """Compute the scores of every run that has weights anew, in a temporary folder, and compare them with the kept."""
     result, names = Verified(2), list(names)
     members = _wanted(folder, names)
-    for run in members:
-        say(f"{run.path}: scoring its weights anew")
-        try:
-            with tempfile.TemporaryDirectory() as place:
-                opened = weighed(run, Path(place) / "run", trust)
-                classifiers = _classifiers(folder, Path(place))
-                more = {"cache": cache, "classifiers": classifiers, "progress": progress}
-                found = scored(opened, run, _metrics(folder), names, **more)
-        except InputError as reason:
-            result.gaps.append(f"{run.label}, seed {run.seed}: {reason}")
-            continue
-        _compare(run, found, folder, names, result, same_weights)
+    with tempfile.TemporaryDirectory() as aside:
+        more = {"cache": cache, "classifiers": _classifiers(folder, Path(aside)), "progress": progress}
+        for run in members:
+            say(f"{run.path}: scoring its weights anew")
+            try:
+                with tempfile.TemporaryDirectory(dir=aside) as place:
+                    opened = weighed(run, Path(place) / "run", trust)
+                    found = scored(opened, run, _metrics(folder), names, **more)
+            except InputError as reason:
+                result.gaps.append(f"{run.label}, seed {run.seed}: {reason}")
+                continue
+            _compare(run, found, folder, names, result, same_weights)
     result.reached = bool(result.done or result.findings)
     return result
 

@@ -16,8 +16,6 @@ from elboroom.studies.study import Planned, look, record
 from elboroom.training.checkpoint import Store, replace_bytes, replace_text, room
 
 Say = Callable[[str], None]
-LEANING = ("frechet", "confidence")
-"""Metrics that lean on a classifier."""
 
 
 def take_over(study: Study, out: Path, planned: list[Planned], folder: Path, say: Say) -> None:
@@ -65,7 +63,7 @@ def _take_classifiers(results: "_Results", out: Path, say: Say) -> None:
     if missing := named - hashes_in(out / CLASSIFIERS):
         say(
             f"{results.folder}: its scores lean on the classifiers {', '.join(sorted(missing))}, which {out} has not. "
-            f"Unless the cache has them, new scores of {', '.join(LEANING)} lean on others, and stand apart from them."
+            "Unless the cache has them, new scores of the same metrics lean on others, and stand apart from them."
         )
 
 
