@@ -32,7 +32,7 @@ from elboroom.models.evidence import log_evidence
 from elboroom.networks.layout import lay_out
 from elboroom.numerics import Randomness
 from elboroom.training.checkpoint import Store, replace_text
-from elboroom.training.runtime import Runtime, find_device, keep_heap
+from elboroom.training.runtime import Runtime, find_device, keep_float32, keep_heap
 
 FORMAT = 1
 Array = np.ndarray
@@ -178,7 +178,8 @@ def load(folder: str | Path, *, checkpoint: str = "auto", device: str = "cpu", t
     Args:
         folder: written by `elboroom train` or `elboroom study`.
         checkpoint: ``best``, ``last``, ``step-N``, or ``auto``: best where there is one, else last.
-        device: where the model computes. The process keeps its heap from then on (`training.runtime.keep_heap`).
+        device: where the model computes. From then on the process keeps its heap, and float32 on CUDA
+            (`training.runtime.keep_heap`, `keep_float32`).
         trust: allow a configuration that names the user's own parts; importing them runs their code.
 
     Raises:
@@ -194,6 +195,7 @@ def load(folder: str | Path, *, checkpoint: str = "auto", device: str = "cpu", t
             "If you trust it, say so (--trust, or trust=True)."
         )
     keep_heap()
+    keep_float32()
     return Run(folder, config, checkpoint, find_device(device))
 
 

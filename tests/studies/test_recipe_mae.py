@@ -25,9 +25,9 @@ def test_free_bits_are_a_hundredth_of_a_nat_a_pixel_but_where_that_would_never_a
 def test_the_paper_has_its_grid_and_each_row_its_numbers(tmp_path):
     runs = planned("paper", tmp_path)
     grid = {f"mae-{eta}-{gamma}" for eta in (0.5, 1.0, 2.0) for gamma in (0.1, 0.5, 1.0)}
-    assert set(runs) == grid | {"vlae", "vlae-free-bits", "resnet-vae-af"}
+    assert set(runs) == grid | {"vlae", "vlae-free-bits", "resnet-vae-af", "mae-paper-1.0-0.5"}
     published = {row["where"]["variant"]: row for row in studies.find("mae").published}
-    assert set(published) == set(runs)
+    assert set(published) == set(runs) - {"mae-paper-1.0-0.5"}  # the tables come from the program's softplus
     for name, row in published.items():  # as printed, the sum is off in one row alone
         gap = row["distortion"] + row["rate"] + row["elbo"]
         assert gap == pytest.approx(0.17 if name == "mae-2.0-0.5" else 0, abs=0.015)

@@ -320,6 +320,16 @@ def test_what_was_trained_before_is_evaluated_with_the_threads_of_its_training(s
     assert seen == [1] * 4
 
 
+def test_a_study_scores_where_it_trained(study, tmp_path, monkeypatch):
+    """Ten thousand images of an autoregressive decoder take hours on the CPU beside an idle CUDA device."""
+    go(study, tmp_path)
+    seen, load = [], studies.runs.load
+    monkeypatch.setattr(studies, "scoring_device", lambda training: f"{training}, where it is")
+    monkeypatch.setattr(studies.runs, "load", lambda *a, device, **k: seen.append(device) or load(*a, **k))
+    go(study, tmp_path)
+    assert seen == ["auto, where it is"] * 4
+
+
 def test_metrics_of_a_version_that_knew_fewer_fields_are_those_asked_for(study, tmp_path):
     """measured.json without a field that has its default since; with another value it is another metric."""
     more = Study(**parse_yaml(TEXT.replace("metrics: {", "metrics: {also: [{kind: clusters, seeds: 1}], "), "here"))

@@ -103,6 +103,19 @@ def test_trap_11_9_threads_are_recorded_and_kept(tmp_path, tiny):
         torch.set_num_threads(threads)
 
 
+def test_scores_are_had_without_the_device_of_the_training(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [runtime.scoring_device(d) for d in ("auto", "cuda", "cpu")] == ["cpu"] * 3
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [runtime.scoring_device(d) for d in ("auto", "cuda", "cpu")] == ["auto", "cuda", "cpu"]
+
+
+def test_float32_is_not_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    runtime.start("cpu")
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_deterministic_concerns_cuda_alone():
     runtime.start("cpu", deterministic=True)
     assert not torch.are_deterministic_algorithms_enabled()

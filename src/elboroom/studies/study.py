@@ -24,7 +24,7 @@ from elboroom.evaluation import ESTIMATES, evaluate, has_likelihood
 from elboroom.studies.execute import Report, can_go_on, execute, lengthen
 from elboroom.studies.kept import CLASSIFIERS
 from elboroom.training.checkpoint import replace_text, room
-from elboroom.training.runtime import set_threads
+from elboroom.training.runtime import scoring_device, set_threads
 
 FORMAT = 1
 MISSING = object()
@@ -260,11 +260,12 @@ def _score(
 ) -> None:
     """Score the kept epochs, where that is asked for, and then the run, with as many threads as its training names."""
     set_threads(run.config.training.threads)
-    last = runs.load(run.folder, trust=True)
+    device = scoring_device(run.config.training.device)
+    last = runs.load(run.folder, device=device, trust=True)
     if metrics.along:
         way = dataclasses.replace(metrics, nll=None, also=metrics.along, along=())
         for step in _kept(last):
-            opened = runs.load(run.folder, checkpoint=f"step-{step}", trust=True)
+            opened = runs.load(run.folder, checkpoint=f"step-{step}", device=device, trust=True)
             opened.data = last.data  # read once
             _evaluate(opened, way, scored, stop, say, headline=False)
     _evaluate(last, in_the_end(metrics), scored, stop, say)

@@ -68,6 +68,7 @@ def start(
     """
     chosen = find_device(device)
     keep_heap()
+    keep_float32()
     set_threads(threads)
     if deterministic and chosen.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its results only with this
@@ -98,6 +99,19 @@ def keep_heap() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(mmap_threshold, 32 << 20)  # the largest it takes; setting one ends the automatic choice of both
         libc.mallopt(trim_threshold, 1 << 30)
+
+
+def keep_float32() -> None:
+    """Let float32 be float32 on CUDA: its convolutions round their factors to 10 bits by default (TF32).
+
+    A decoder that goes pixel by pixel multiplies matrices instead, and would disagree with its own parallel pass.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def scoring_device(training: str) -> str:
+    """Where a study scores a run: on the device of its training, or on the CPU where that is not here."""
+    return training if torch.cuda.is_available() else "cpu"
 
 
 def find_device(name: str) -> torch.device:
