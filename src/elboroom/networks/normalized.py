@@ -83,7 +83,10 @@ class Linear(Normalized):
 
 
 class Conv(Normalized):
-    """A convolution."""
+    """A convolution.
+
+    One of kernel 1 takes what its stride leaves of the input first, see `Transposed`.
+    """
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, padding: int = 0
@@ -91,13 +94,21 @@ class Conv(Normalized):
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         super().__init__((outputs, inputs, height, width))
         self.stride, self.padding = stride, padding
+        self.thins = (height, width, padding) == (1, 1, 0) and stride > 1
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch outputs h w"]:
+        if self.thins:
+            return F.conv2d(x[:, :, :: self.stride, :: self.stride], self.weight, self.bias)
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
 class Transposed(Normalized):
-    """A transposed convolution, whose outputs stand second in the weight."""
+    """A transposed convolution, whose outputs stand second in the weight.
+
+    One of kernel 1 and stride s is a product at each position, set s apart. It is computed as that: less work, and in the
+    gradient of such a layer oneDNN (in torch 2.13; its issue 6035) writes beyond its memory, channels last, where the
+    fine side has fewer than eight channels.
+    """
 
     def __init__(
         self,
@@ -111,9 +122,21 @@ class Transposed(Normalized):
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         super().__init__((inputs, outputs, height, width), unit=1)
         self.stride, self.padding, self.output_padding = stride, padding, output_padding
+        self.spreads = (height, width, padding) == (1, 1, 0) and stride > 1
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch outputs h w"]:
+        if self.spreads:
+            return self._spread(F.conv2d(x, self.weight.transpose(0, 1)))
         return F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding)
+
+    def _spread(self, coarse: Float[Tensor, "batch outputs height width"]) -> Float[Tensor, "batch outputs h w"]:
+        """The bias, with these numbers added ``stride`` apart."""
+        last = coarse.is_contiguous(memory_format=torch.channels_last)
+        sides = [(n - 1) * self.stride + 1 + p for n, p in zip(coarse.shape[2:], self.output_padding, strict=True)]
+        bias = self.bias.to(coarse.dtype).reshape(-1, 1, 1).expand(*coarse.shape[:2], *sides)
+        out = bias.clone(memory_format=torch.channels_last if last else torch.contiguous_format)
+        out[:, :, :: self.stride, :: self.stride] += coarse
+        return out
 
 
 def raster_mask(kernel: int, centre: bool) -> Float[Tensor, "1 1 kernel kernel"]:
