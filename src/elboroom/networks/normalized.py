@@ -106,8 +106,8 @@ class Transposed(Normalized):
     """A transposed convolution, whose outputs stand second in the weight.
 
     One of kernel 1 and stride s is a product at each position, set s apart. It is computed as that: less work, and
-    oneDNN (in torch 2.13; its issue 6035) writes beyond its memory in the gradient of such a layer, channels last, where
-    the fine side has fewer than eight channels.
+    oneDNN (in torch 2.13; its issue 6035) writes beyond its memory in the gradient of such a layer, channels last,
+    where the fine side has fewer than eight channels.
     """
 
     def __init__(
