@@ -58,6 +58,35 @@ def test_numbers_of_the_data_are_said_once_and_those_of_models_for_each(two):
     assert len(families.families(alike, ["probe/knn"])[0][1].lines) == 2
 
 
+def test_published_numbers_stand_below_the_first_code_of_their_model():
+    """By words that a column must have all of; unranked, and none that no column has."""
+    runs = [
+        entry(
+            label,
+            [probe(90.0, code=c, labels=n, scaling=s) for c in ("mean", "z") for n in ("100", "all") for s in way],
+        )
+        for label, way in (("vae", ("raw", "standardized")), ("mu", ("raw", "standardized")))
+    ]
+    runs[0].facts["variant"] = "vae"
+    told = {"100 labels, raw": 99.5, "raw, all labels": "98.0 ± 0.2", "1000 labels, raw": 1.0}
+    published = [
+        {"where": {"variant": "vae"}, "probe/knn": told, "source": "table 2"},
+        {"where": {"variant": "vae"}, "probe/svm": told, "nll": 79.0, "source": "table 5"},
+    ]
+    [(_, table)] = families.families(runs, ["probe/knn"], published)
+    assert [line.label for line in table.lines] == ["vae", "published", "vae", "mu", "mu"]
+    line = table.lines[1]
+    assert (line.published, line.about) == (True, "table 2")
+    columns = {c.title: cell.text for c, cell in zip(table.columns, line.cells, strict=False)}
+    assert columns == {
+        "100 labels, raw": "99.5",
+        "100 labels, standardized": "",
+        "all labels, raw": "98.0 ± 0.2",
+        "all labels, standardized": "",
+    }
+    assert not any(cell.best for cell in line.cells)
+
+
 def test_codes_are_columns_where_they_alone_tell_a_models_scores_apart():
     def draws(label, prior, again):
         codes = {"prior": prior, "reconstructions": again, "control: train images": 6.0}

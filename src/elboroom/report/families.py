@@ -23,8 +23,10 @@ from elboroom.report.tables import (
     Table,
     conditions,
     decimals,
+    matches,
     mean_and_error,
     number,
+    published_line,
 )
 from elboroom.scores import Protocol, Score
 
@@ -39,6 +41,7 @@ class Row:
     label: str
     code: str
     cells: dict[Way, list[Score]] = field(default_factory=dict)
+    entry: Entry | None = None  # the first of the model's, by which published numbers find it
 
     @property
     def control(self) -> bool:
@@ -60,10 +63,16 @@ def several(entries: Iterable[Entry], names: Iterable[str]) -> list[str]:
     return found
 
 
-def families(entries: Iterable[Entry], names: Iterable[str]) -> list[tuple[str, Table]]:
-    """A title and a table for each name and each data set, its controls below the models."""
-    entries = list(entries)
-    return [(TITLES.get(n, n), _table(n, group)) for n in names for group in _by_data(entries, n)]
+def families(
+    entries: Iterable[Entry], names: Iterable[str], published: Iterable[dict[str, Any]] = ()
+) -> list[tuple[str, Table]]:
+    """A title and a table for each name and each data set, its controls below the models.
+
+    Published numbers of a name are by the words of their columns, all of which a column must have:
+    ``{where: {variant: vae}, probe/svm: {"100 labels, raw, linear": 84.9}, source: ...}``.
+    """
+    entries, published = list(entries), list(published)
+    return [(TITLES.get(n, n), _table(n, group, published)) for n in names for group in _by_data(entries, n)]
 
 
 def _by_data(entries: list[Entry], name: str) -> list[list[tuple[Entry, Score]]]:
@@ -76,14 +85,18 @@ def _by_data(entries: list[Entry], name: str) -> list[list[tuple[Entry, Score]]]
     return list(groups.values())
 
 
-def _table(name: str, scored: list[tuple[Entry, Score]]) -> Table:
+def _table(name: str, scored: list[tuple[Entry, Score]], published: list[dict[str, Any]]) -> Table:
     rows, shared = _said_once(name, _beside(_rows(scored))), _shared(s.protocol.estimator for _, s in scored)
     ways = list(dict.fromkeys(way for row in rows for way in row.cells))
     first = scored[0][1]
     columns = [Column(name=name, unit=first.unit, better=first.better, words=_words(way, shared)) for way in ways]
     best = [_best(rows, way, first.better) for way in ways]
     digits = decimals([s.value for _, s in scored], first.unit)
-    lines = [_line(row, ways, [i in column for column in best], digits) for i, row in enumerate(rows)]
+    lines = []
+    for i, row in enumerate(rows):
+        lines.append(_line(row, ways, [i in column for column in best], digits))
+        if row.label not in {other.label for other in rows[:i]}:  # of several codes below the first
+            lines += [published_line(told, columns) for told in _published(name, row, columns, published)]
     about = conditions(first).replace(f"; likelihood {first.protocol.likelihood}", "")
     if len({s.examples for _, s in scored}) > 1:
         about = about.replace(f", {first.examples:,} examples", "")
@@ -108,7 +121,7 @@ def _rows(scored: list[tuple[Entry, Score]]) -> list[Row]:
     for entry, score in scored:
         code = score.protocol.code
         label = "" if code.startswith(CONTROL) else entry.label
-        row = rows.setdefault((label, code), Row(label, code))
+        row = rows.setdefault((label, code), Row(label, code, entry=entry))
         cell = row.cells.setdefault((score.protocol.labels, score.protocol.scaling, score.protocol.estimator), [])
         if not (row.control and cell):
             cell.append(score)
@@ -125,7 +138,7 @@ def _beside(rows: list[Row]) -> list[Row]:
     found: dict[tuple[str, str], Row] = {}
     for row in rows:
         named = row.code if row.control else ""
-        held = found.setdefault((row.label, named), Row(row.label, named))
+        held = found.setdefault((row.label, named), Row(row.label, named, entry=row.entry))
         held.cells |= {(code, *way[1:]): row.cells[way] for code in (codes if row.control else [row.code])}
     return list(found.values())
 
@@ -167,6 +180,21 @@ def _best(rows: list[Row], way: Way, better: str) -> set[int]:
                 classes.setdefault(held, {})[i] = value
     pick = min if better == "lower" else max
     return {i for c in classes.values() if len(c) > 1 for i, v in c.items() if v == pick(c.values())}
+
+
+def _published(name: str, row: Row, columns: list[Column], published: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each publication that speaks of this model and name, its numbers by the whole words of the columns."""
+    found = []
+    for p in published:
+        if isinstance(p.get(name), dict) and row.label and row.entry and matches(p, row.entry):
+            own = {c.words: v for c in columns for words, v in p[name].items() if _has(c.words, words)}
+            found += [{**own, "source": p.get("source", "")}] if own else []
+    return found
+
+
+def _has(column: str, words: str) -> bool:
+    """Whether a column's words hold all of these."""
+    return set(words.split(", ")) <= set(column.split(", "))
 
 
 def _line(row: Row, ways: list[Way], best: list[bool], digits: int) -> Line:

@@ -124,8 +124,8 @@ def page(sources: list[Source], title: str) -> str:
     published = [p for s in sources for p in s.published]
     many = families.several(entries, _beyond_headline(entries))
     beside = set(_beyond_headline(entries)) - set(many)
-    shown = [{k: v for k, v in p.items() if k not in beside} for p in published]  # the others stand further down
-    headline = tables.comparison(entries, tables.HEADLINE, shown)
+    shown = [_single(p, beside) for p in published]  # the others stand further down
+    headline = tables.comparison(entries, tables.HEADLINE, filter(None, shown))
     content = {
         "title": title,
         "descriptions": [s.description.strip() for s in sources if s.description.strip()],
@@ -134,7 +134,7 @@ def page(sources: list[Source], title: str) -> str:
         "meanings": list({c.title: c for t in headline for c in t.columns if c.meaning}.values()),
         "published_shown": any(line.published for t in headline for line in t.lines),
         "further": _further(entries, many, published),
-        "families": families.families(entries, many),
+        "families": families.families(entries, many, published),
         "unmatched": [p for p in published if not any(tables.matches(p, e) for e in entries)],
         "overview": _overview(groups, sources),
         "panels": [picture for source in sources for picture in _panels(source)],
@@ -163,14 +163,21 @@ def _further(entries: list[Entry], many: list[str], published: list[dict[str, An
         known = [w for group in tables.GROUPS.values() for w in group]
         mine = [n for n in names if n.split("/")[0] in words or (not words and n.split("/")[0] not in known)]
         mine.sort(key=lambda n: (words.index(n.split("/")[0]), n.count("/")) if words else (0, 0))
-        theirs = [_of(p, mine) for p in published if set(p) & set(mine)]
+        theirs = list(filter(None, (_of(p, mine) for p in published)))
         found += [(title, tables.said_once(t)) for t in tables.comparison(entries, mine, theirs)] if mine else []
     return found
 
 
+def _single(published: dict[str, Any], beside: set[str]) -> dict[str, Any]:
+    """A row of published numbers without those of other tables; nothing where none is left."""
+    left = {k: v for k, v in published.items() if k not in beside and (k == "where" or not isinstance(v, dict))}
+    return left if set(left) - {"where", "source"} else {}
+
+
 def _of(published: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """A row of published numbers without those that stand in other tables."""
-    return {k: v for k, v in published.items() if k in (*names, "where", "source")}
+    """A row of published numbers without those that stand in other tables; nothing where none is left."""
+    kept = {k: v for k, v in published.items() if k in names and not isinstance(v, dict)}
+    return kept and {k: published[k] for k in ("where", "source") if k in published} | kept
 
 
 def _beyond_headline(entries: list[Entry]) -> list[str]:

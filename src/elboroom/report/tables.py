@@ -326,7 +326,7 @@ def _table(group: list[Entry], names: list[str], published: list[dict[str, Any]]
         _mark_fixed(cells, grid, i, columns, notes)
         _mark_loose(cells, row, columns, notes)
         lines.append(_line(row, [*cells, _time(row, seconds)]))
-        lines += [_published_line(p, columns) for p in published if matches(p, row[0])]
+        lines += [published_line(p, columns) for p in published if matches(p, row[0])]
     refused = refusal(group, first, names) if first else ""
     protocol, methods = _conditions(group, names)
     return Table(
@@ -454,9 +454,11 @@ def matches(published: dict[str, Any], entry: Entry) -> bool:
     return bool(where) and all(str(entry.facts.get(k)) == str(v) for k, v in where.items())
 
 
-def _published_line(published: dict[str, Any], columns: list[Column]) -> Line:
-    cells = [Cell(text=_plain(published[c.name]) if c.name in published else "") for c in columns]
-    shown = {c.name for c in columns} | {"where", "source"}
+def published_line(published: dict[str, Any], columns: list[Column]) -> Line:
+    """Published numbers by the names of columns, or their words where a table has one name; others are told beside."""
+    keys = [c.words if c.words in published else c.name for c in columns]
+    cells = [Cell(text=_plain(published[k]) if k in published else "") for k in keys]
+    shown = {*keys, "where", "source"}
     rest = [f"{k} {v}" for k, v in published.items() if k not in shown]
     about = "; ".join(filter(None, [str(published.get("source", "")), *rest]))
     return Line(label="published", cells=[*cells, Cell(text="")], about=about, published=True)
