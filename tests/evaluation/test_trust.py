@@ -175,7 +175,7 @@ class Interrupting:
 
 def small_blocks(monkeypatch):
     """Five images at a time, as for a large decoder: two of the first copy's blocks are done after 10 of 12 images."""
-    monkeypatch.setattr("elboroom.models.evidence.row_bytes", lambda decoder, z, x: (32 << 20) // (20 * 5))
+    monkeypatch.setattr("elboroom.models.evidence.row_bytes", lambda decoder, z, x, kept: (32 << 20) // (20 * 5))
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 4, 6])

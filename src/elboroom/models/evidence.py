@@ -30,13 +30,20 @@ BUDGET = {"cpu": 32 << 20, "cuda": 4 << 30}
 """Bytes of decoded samples at a time: what a cache holds, and what keeps an accelerator busy."""
 
 
-def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"], x: Float[Tensor, "1 *event"]) -> int:
-    """Memory that decoding one code and scoring it takes: every activation at once, which is an upper limit."""
-    total = [0]
+ALIVE = 8
+"""Activations that a deep network holds at once without a gradient: those under way, and those that skips wait for."""
+
+
+def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"], x: Float[Tensor, "1 *event"], kept: bool = True) -> int:
+    """Memory that decoding one code and scoring it takes, at most: every activation at once.
+
+    Without a gradient they are not ``kept``, and `ALIVE` of the largest are about what a deep network needs.
+    """
+    sizes: list[int] = []
 
     def count(module: nn.Module, inputs: tuple, output: object) -> None:
         if isinstance(output, Tensor) and not list(module.children()):
-            total[0] += output.numel() * output.element_size()
+            sizes.append(output.numel() * output.element_size())
 
     handles = [m.register_forward_hook(count) for m in decoder.modules()]
     try:
@@ -45,7 +52,8 @@ def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"], x: Float[Tensor,
     finally:
         for handle in handles:
             handle.remove()
-    return total[0] + 4 * x.numel() * x.element_size()
+    alive = sum(sizes) if kept else min(sum(sizes), ALIVE * max(sizes, default=0))
+    return alive + 4 * x.numel() * x.element_size()
 
 
 def noise_for(model: VAE, random: Randomness, rows: list[int], piece: int, count: int, copy: int) -> Tensor:
@@ -116,7 +124,7 @@ def evidence_by_block(
         raise ValueError(f"an importance-weighted bound needs at least 1 sample, got {samples}")
     random = Randomness(seed, x.device)
     budget = BUDGET.get(x.device.type, BUDGET["cuda"]) if budget is None else budget
-    most = max(1, budget // row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent), x[:1]))
+    most = max(1, budget // row_bytes(model.decoder, x.new_zeros(1, model.encoder.latent), x[:1], kept=False))
     block = max(1, min(len(x), most // min(samples, PIECE)))
     for start in range(begin, len(x), block):
         part = rows[start : start + block].tolist()
