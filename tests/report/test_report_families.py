@@ -63,12 +63,17 @@ def test_published_numbers_stand_below_the_first_code_of_their_model():
     runs = [
         entry(
             label,
-            [probe(90.0, code=c, labels=n, scaling=s) for c in ("mean", "z") for n in ("100", "all") for s in way],
+            [
+                probe(90.0, code=c, labels=n, scaling=s)
+                for c in ("mean", "z")
+                for n in ("100 and 30 to stop by", "all")
+                for s in way
+            ],
         )
         for label, way in (("vae", ("raw", "standardized")), ("mu", ("raw", "standardized")))
     ]
     runs[0].facts["variant"] = "vae"
-    told = {"100 labels, raw": 99.5, "raw, all labels": "98.0 ± 0.2", "1000 labels, raw": 1.0}
+    told = {"100 labels, raw": 99.5, "raw, all labels": "98.0 ± 0.2", "1000 labels, raw": 1.0, "10 labels, raw": 2.0}
     published = [
         {"where": {"variant": "vae"}, "probe/knn": told, "source": "table 2"},
         {"where": {"variant": "vae"}, "probe/svm": told, "nll": 79.0, "source": "table 5"},
@@ -79,8 +84,8 @@ def test_published_numbers_stand_below_the_first_code_of_their_model():
     assert (line.published, line.about) == (True, "table 2")
     columns = {c.title: cell.text for c, cell in zip(table.columns, line.cells, strict=False)}
     assert columns == {
-        "100 labels, raw": "99.5",
-        "100 labels, standardized": "",
+        "100 labels and 30 to stop by, raw": "99.5",
+        "100 labels and 30 to stop by, standardized": "",
         "all labels, raw": "98.0 ± 0.2",
         "all labels, standardized": "",
     }

@@ -193,8 +193,9 @@ def _published(name: str, row: Row, columns: list[Column], published: list[dict[
 
 
 def _has(column: str, words: str) -> bool:
-    """Whether a column's words hold all of these."""
-    return set(words.split(", ")) <= set(column.split(", "))
+    """Whether a column's words hold all of these; "100 labels" is also 100 labels and others to stop by."""
+    own = column.split(", ")
+    return all(any(w == word or w.startswith(f"{word} and ") for w in own) for word in words.split(", "))
 
 
 def _line(row: Row, ways: list[Way], best: list[bool], digits: int) -> Line:
