@@ -59,14 +59,15 @@ def test_initialization_by_the_images(name):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("side", [4, 7])
 @pytest.mark.parametrize("left_over", [(0, 0), (1, 1), (0, 1)])
-def test_kernels_of_one_with_a_stride_are_torch_s_own(layout, side, left_over):
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_kernels_of_one_with_a_stride_are_torch_s_own(layout, side, left_over, outputs):
     """Value and gradient, against the default layout, in which torch's gradient is right.
 
     Channels last it writes beyond its memory with fewer than eight channels on the fine side (oneDNN issue 6035, torch
     2.13, AVX2); there the process may be killed, so nothing of torch's own runs backward here in that layout.
     """
     x = torch.randn(6, 9, side, side, requires_grad=True)
-    thin, spread = Conv(9, 3, 1, 2), Transposed(9, 1, 1, 2, 0, left_over)
+    thin, spread = Conv(9, 3, 1, 2), Transposed(9, outputs, 1, 2, 0, left_over)
     nn.init.normal_(spread.bias)
     wanted = {
         thin: lambda: F.conv2d(x, thin.weight, thin.bias, 2),

@@ -91,6 +91,13 @@ def test_order_and_content_of_the_page(html):
         assert words in seen
 
 
+def test_published_numbers_of_many_scores_without_a_row_are_told_one_by_one(quick, tmp_path):
+    told = {"where": {"variant": "other"}, "probe/svm": {"100 labels, raw": "88.7 ± 1.5"}, "source": "Author (2020)"}
+    write_run(tmp_path / "vae" / "seed-0", scores=[score("elbo", -90.0)], images=False)
+    html = report([write_study(tmp_path, [("vae", {"seed": 0}, "done")], published=[told])]).read_text()
+    assert "probe/svm (100 labels, raw) 88.7 ± 1.5, source Author (2020) (variant = other)." in text(html)
+
+
 def test_published_numbers_stand_in_the_table_that_has_their_score(quick, tmp_path):
     scores = [score("elbo", -80.0), score("mpd", 61.5)]
     write_run(tmp_path / "vae" / "seed-0", scores=scores, images=False)

@@ -104,16 +104,17 @@ def test_trap_11_9_threads_are_recorded_and_kept(tmp_path, tiny):
 
 
 def test_scores_are_had_without_the_device_of_the_training(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert [runtime.scoring_device(d) for d in ("auto", "cuda", "cpu")] == ["cpu"] * 3
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert [runtime.scoring_device(d) for d in ("auto", "cuda", "cpu")] == ["auto", "cuda", "cpu"]
+    assert [runtime.scoring_device(d) for d in ("cpu", "cuda:99")] == ["cpu"] * 2
+    monkeypatch.setattr(runtime, "find_device", lambda name: torch.device("cuda:1"))
+    assert runtime.scoring_device("auto") == "cuda:1"
 
 
-def test_float32_is_not_tf32(monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    runtime.start("cpu")
-    assert not torch.backends.cudnn.allow_tf32
+def test_float32_is_not_tf32(monkeypatch, tmp_path, tiny):
+    execute(tiny(), tmp_path / "run")
+    for open_one in (lambda: runtime.start("cpu"), lambda: runs.load(tmp_path / "run")):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+        open_one()
+        assert not torch.backends.cudnn.allow_tf32
 
 
 def test_deterministic_concerns_cuda_alone():

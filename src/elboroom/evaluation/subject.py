@@ -226,8 +226,9 @@ class Subject:
         return self.run.evaluation / "partial"
 
     def _key(self, settings: Any, seen: View) -> str:
-        """The weights, the images of a view, and the settings."""
+        """The weights, the images of a view, the settings, and the device, whose noise is its own."""
         of = [self.run.checkpoint_hash, self.run.weights, seen.split, seen.rows, seen.data.binarization]
+        of.append(self.run.device.type)
         return json.dumps([*of, seen.count, seen.copies, settings], sort_keys=True)
 
     def remembered(self, name: str, settings: Any, make: Callable[[], Any]) -> Any:

@@ -35,9 +35,10 @@ ALIVE = 8
 
 
 def row_bytes(decoder: nn.Module, z: Float[Tensor, "1 latent"], x: Float[Tensor, "1 *event"], kept: bool = True) -> int:
-    """Memory that decoding one code and scoring it takes, at most: every activation at once.
+    """Memory that decoding one code and scoring it takes: every activation at once, which is an upper limit.
 
-    Without a gradient they are not ``kept``, and `ALIVE` of the largest are about what a deep network needs.
+    Without a gradient they are not ``kept``, and `ALIVE` of the largest are about what a deep network needs: a guess,
+    not a limit.
     """
     sizes: list[int] = []
 

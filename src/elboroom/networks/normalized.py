@@ -107,7 +107,7 @@ class Transposed(Normalized):
 
     One of kernel 1 and stride s is a product at each position, set s apart. It is computed as that: less work, and
     oneDNN (in torch 2.13; its issue 6035) writes beyond its memory in the gradient of such a layer, channels last,
-    where the fine side has fewer than eight channels.
+    where the fine side has fewer than eight channels (sixteen with AVX-512).
     """
 
     def __init__(

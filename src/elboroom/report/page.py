@@ -126,6 +126,7 @@ def page(sources: list[Source], title: str) -> str:
     beside = set(_beyond_headline(entries)) - set(many)
     shown = [_single(p, beside) for p in published]  # the others stand further down
     headline = tables.comparison(entries, tables.HEADLINE, filter(None, shown))
+    told = families.families(entries, many, published)
     content = {
         "title": title,
         "descriptions": [s.description.strip() for s in sources if s.description.strip()],
@@ -133,9 +134,10 @@ def page(sources: list[Source], title: str) -> str:
         "tables": headline,
         "meanings": list({c.title: c for t in headline for c in t.columns if c.meaning}.values()),
         "published_shown": any(line.published for t in headline for line in t.lines),
+        "published_below": any(line.published for _, t in told for line in t.lines),
         "further": _further(entries, many, published),
-        "families": families.families(entries, many, published),
-        "unmatched": [p for p in published if not any(tables.matches(p, e) for e in entries)],
+        "families": told,
+        "unmatched": [_flat(p) for p in published if not any(tables.matches(p, e) for e in entries)],
         "overview": _overview(groups, sources),
         "panels": [picture for source in sources for picture in _panels(source)],
         "curves": curves,
@@ -172,6 +174,15 @@ def _single(published: dict[str, Any], beside: set[str]) -> dict[str, Any]:
     """A row of published numbers without those of other tables; nothing where none is left."""
     left = {k: v for k, v in published.items() if k not in beside and (k == "where" or not isinstance(v, dict))}
     return left if set(left) - {"where", "source"} else {}
+
+
+def _flat(published: dict[str, Any]) -> dict[str, Any]:
+    """A row of published numbers whose tables of many scores are told number by number."""
+    flat = {}
+    for name, value in published.items():
+        many = isinstance(value, dict) and name != "where"
+        flat |= {f"{name} ({words})": v for words, v in value.items()} if many else {name: value}
+    return flat
 
 
 def _of(published: dict[str, Any], names: list[str]) -> dict[str, Any]:

@@ -111,7 +111,10 @@ def keep_float32() -> None:
 
 def scoring_device(training: str) -> str:
     """Where a study scores a run: on the device of its training, or on the CPU where that is not here."""
-    return training if torch.cuda.is_available() else "cpu"
+    try:
+        return str(find_device(training))
+    except InputError:
+        return "cpu"
 
 
 def find_device(name: str) -> torch.device:
