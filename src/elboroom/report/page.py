@@ -124,8 +124,9 @@ def page(sources: list[Source], title: str) -> str:
     published = [p for s in sources for p in s.published]
     many = families.several(entries, _beyond_headline(entries))
     beside = set(_beyond_headline(entries)) - set(many)
-    shown = [_single(p, beside) for p in published]  # the others stand further down
-    headline = tables.comparison(entries, tables.HEADLINE, filter(None, shown))
+    singles = _singles(published)
+    shown = [{k: v for k, v in p.items() if k not in beside} for p in singles]  # the others stand further down
+    headline = tables.comparison(entries, tables.HEADLINE, shown)
     told = families.families(entries, many, published)
     content = {
         "title": title,
@@ -135,7 +136,7 @@ def page(sources: list[Source], title: str) -> str:
         "meanings": list({c.title: c for t in headline for c in t.columns if c.meaning}.values()),
         "published_shown": any(line.published for t in headline for line in t.lines),
         "published_below": any(line.published for _, t in told for line in t.lines),
-        "further": _further(entries, many, published),
+        "further": _further(entries, many, singles),
         "families": told,
         "unmatched": [_flat(p) for p in published if not any(tables.matches(p, e) for e in entries)],
         "overview": _overview(groups, sources),
@@ -165,15 +166,15 @@ def _further(entries: list[Entry], many: list[str], published: list[dict[str, An
         known = [w for group in tables.GROUPS.values() for w in group]
         mine = [n for n in names if n.split("/")[0] in words or (not words and n.split("/")[0] not in known)]
         mine.sort(key=lambda n: (words.index(n.split("/")[0]), n.count("/")) if words else (0, 0))
-        theirs = list(filter(None, (_of(p, mine) for p in published)))
+        theirs = [_of(p, mine) for p in published if set(p) & set(mine)]
         found += [(title, tables.said_once(t)) for t in tables.comparison(entries, mine, theirs)] if mine else []
     return found
 
 
-def _single(published: dict[str, Any], beside: set[str]) -> dict[str, Any]:
-    """A row of published numbers without those of other tables; nothing where none is left."""
-    left = {k: v for k, v in published.items() if k not in beside and (k == "where" or not isinstance(v, dict))}
-    return left if set(left) - {"where", "source"} else {}
+def _singles(published: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The published numbers of which a run has one; those of which it has many are told by `families`."""
+    rows = [{k: v for k, v in p.items() if k == "where" or not isinstance(v, dict)} for p in published]
+    return [row for row in rows if set(row) - {"where", "source"}]
 
 
 def _flat(published: dict[str, Any]) -> dict[str, Any]:
@@ -186,9 +187,8 @@ def _flat(published: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of(published: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """A row of published numbers without those that stand in other tables; nothing where none is left."""
-    kept = {k: v for k, v in published.items() if k in names and not isinstance(v, dict)}
-    return kept and {k: published[k] for k in ("where", "source") if k in published} | kept
+    """A row of published numbers without those that stand in other tables."""
+    return {k: v for k, v in published.items() if k in (*names, "where", "source")}
 
 
 def _beyond_headline(entries: list[Entry]) -> list[str]:
