@@ -49,8 +49,8 @@ def create(config: RunConfig, folder: Path) -> None:
 
 def check_new(folder: Path) -> None:
     """InputError where a new run cannot have this folder, because something is in it."""
-    if not folder.exists() or (folder.is_dir() and {p.name for p in folder.iterdir()} <= {".config.yaml.tmp"}):
-        return  # a kill in the first instant leaves that file
+    if not folder.exists() or (folder.is_dir() and all(p.match(".config.yaml.*.tmp") for p in folder.iterdir())):
+        return  # a kill in the first instant leaves such a file
     cure = f"`elboroom resume {folder}` goes on with it" if (folder / "config.yaml").exists() else "remove it"
     raise InputError(f"{folder}: already there. Choose another folder (--out), or {cure}.")
 

@@ -208,7 +208,7 @@ def test_run_killed_in_its_first_instants(study, tmp_path, state):
     folder = tmp_path / "vae" / "seed-0"
     folder.mkdir(parents=True)
     if state == "no configuration":
-        (folder / ".config.yaml.tmp").write_text("half")
+        (folder / ".config.yaml.7.tmp").write_text("half")
     else:
         runs.create(studies.plan(study, tmp_path)[0].config, folder)
     if state == "torn":

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -81,6 +82,25 @@ def test_optimizer_goes_on_as_if_never_stopped(fused):
         assert second.state[theirs]["exp_avg"].stride() == theirs.stride()
 
 
+def test_processes_that_write_one_file_leave_it_whole(tmp_path):
+    path, size = tmp_path / "shared", 1 << 16
+
+    def write(letter):
+        for _ in range(100):
+            checkpoint.replace_bytes(path, letter * size)
+
+    checkpoint.replace_bytes(path, b"a" * size)
+    writers = [multiprocessing.get_context("fork").Process(target=write, args=(letter,)) for letter in (b"a", b"b")]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert path.read_bytes() in (b"a" * size, b"b" * size)
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert [p.name for p in tmp_path.iterdir()] == ["shared"]
+
+
 # the store
 
 
@@ -88,7 +108,7 @@ def test_store_saves_loads_points_and_prunes(tmp_path):
     store = saved(tmp_path, 1, 2, 3, 4)
     store.point("best", 2)
     (store.folder / ".step-9.tmp").mkdir()
-    (store.folder / ".last.tmp").write_text("step-")
+    (store.folder / ".last.7.tmp").write_text("step-")
     store.prune({1})
     assert store.steps() == [1, 2, 4]
     assert sorted(p.name for p in store.folder.iterdir()) == ["best", "last", "step-1", "step-2", "step-4"]

@@ -51,8 +51,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new one, never a part."""
-    aside = path.with_name(f".{path.name}.tmp")
+    """Write a file so that a reader sees the old content or the new one, never a part, whoever else writes it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two evaluations of a study may share a classifier
     try:
         write_bytes(aside, content)
         aside.replace(path)
