@@ -89,8 +89,8 @@ def test_intervals_are_those_of_the_values(four_kept):
 
 def test_what_was_trained_is_said(four_kept):
     rows = {r.label: r for r in by_name(compare([four_kept], **QUICK))["elbo"].groups[0].rows}
-    assert rows["mu"].about == "no bound (mu)"
-    assert rows["vae"].about == ""
+    assert rows["mu"].remarks == "no bound (mu)"
+    assert rows["vae"].remarks == ""
 
 
 def test_every_kind_of_score_per_example_is_found(four_kept):

@@ -54,7 +54,7 @@ class Row:
         return stdev(s.value for s in self.scores) / len(self.scores) ** 0.5 if math.isfinite(self.value) else None
 
     @property
-    def about(self) -> str:
+    def remarks(self) -> str:
         """What was trained, where it was something else than a bound with the whole rate; and what to doubt."""
         held = self.scores[0].protocol
         beta = "" if held.beta is None else f"effective β {held.beta:g}"

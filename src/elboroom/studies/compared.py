@@ -16,11 +16,11 @@ from elboroom.studies.compare import Compared, Group, Row, number
 from elboroom.training.checkpoint import replace_text, room
 
 FORMAT = 1
-HEADER = ("rank", "model", "seeds", "mean", "±", "difference", "95 % interval", "real", "trained")
-LEFT = {"model", "trained"}
+HEADER = ("rank", "model", "seeds", "mean", "±", "difference", "95 % interval", "real", "remarks")
+LEFT = {"model", "remarks"}
 COLUMNS = (
     *("score", "unit", "better", "group", "rank", "model", "seeds", "mean", "stderr"),
-    *("against", "difference", "low", "high", "p", "adjusted", "real", "trained", "apart", "how"),
+    *("against", "difference", "low", "high", "p", "adjusted", "real", "remarks", "apart", "how"),
 )
 
 
@@ -104,7 +104,7 @@ def _cells(row: Row, group: Group, digits: int) -> tuple[str, ...]:
         number(d.value, digits) if d else _first(row, group) if first else "",
         f"[{number(d.low, digits)}, {number(d.high, digits)}]" if d else "",
         ("yes" if d.real else "no") if d else "",
-        row.about,
+        row.remarks,
     )
 
 
@@ -201,7 +201,7 @@ def _row(row: Row) -> dict[str, Any]:
         "seeds": row.seeds,
         "mean": row.value,
         "stderr": row.stderr,
-        "trained": row.about,
+        "remarks": row.remarks,
     }
 
 
