@@ -341,3 +341,14 @@ def test_nothing_is_said_of_weights_that_no_file_names(tmp_path):
     assert kept.shown_after is None
     (tmp_path / "evaluation" / "step-1").mkdir(parents=True)
     assert RunFolder(path=tmp_path, variant="vae", metrics=lines).shown_after == (1, 10)
+
+
+def test_codes_kept_at_half_precision_have_their_spread(tmp_path):
+    """σ = 3 in 10,000 codes: their squares add up to 90,000, beyond the largest half."""
+    z = np.random.default_rng(0).normal(0, 3, (10_000, 1))
+    run = write_run(tmp_path / "run")
+    save(run / "evaluation" / "step-130" / "codes-test.safetensors", {"z": z.astype(np.float16)})
+    codes = read_run(run).tensors("codes-test")["z"]
+    assert codes.dtype == np.float32
+    title = figures.histograms(codes).axes[0].get_title(loc="left")
+    assert title.endswith(f"σ {z.std():.2f}")

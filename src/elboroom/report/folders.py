@@ -192,14 +192,18 @@ class RunFolder:
         return _mapping(self.path / "lr-search.json", [])
 
     def tensors(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays of an evaluation file (`codes-test`, `examples`, `pictures`); none where there is no such file."""
+        """The arrays of an evaluation file (`codes-test`, `examples`, `pictures`); none where there is no such file.
+
+        Results keep codes at half precision; they come as float32, since sums of halves end at 65,504.
+        """
         folder = self._holding(f"{name}.safetensors")
         if folder is None:
             return {}
         try:
-            return load_file(folder / f"{name}.safetensors")
+            arrays = load_file(folder / f"{name}.safetensors")
         except (SafetensorError, OSError, KeyError, ValueError):
             return {}
+        return {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in arrays.items()}
 
 
 def is_kept(folder: Path) -> bool:
