@@ -124,6 +124,20 @@ def test_no_legend_runs_off_its_image(name, columns):
     assert 0 <= box.y0 < box.y1 <= high
 
 
+@pytest.mark.parametrize(
+    ("splits", "kinds"),
+    [
+        (("train", "test"), ["training", "validation or test"]),
+        (("test",), ["validation or test"]),
+        (("train",), ["training"]),
+    ],
+)
+def test_a_legend_tells_the_dashes_that_are_drawn(splits, kinds):
+    history = [{"split": split, "step": e, "epoch": e, "elbo": 1.0 * e} for e in range(1, 4) for split in splits]
+    (legend,) = figures.curves({"vae": [history]}, {"elbo": "ELBO"}).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["vae", *kinds]
+
+
 def test_a_quantity_that_never_moves_draws_without_a_warning():
     still = [{"split": "test", "step": 10 * e, "epoch": e, "active-units": 20} for e in range(1, 12)]
     assert figures.png(figures.curves({"vae": [still]}))

@@ -176,6 +176,7 @@ def test_a_tradeoff_names_its_runs_and_those_that_lack_a_score(weighed):
     drawn = panels.figure(entry(kind="tradeoff", panels=shown), weighed)
     names = [[t.get_text() for t in axes.texts] for axes in drawn.axes]
     assert names == [["one, two", "narrow", "wide"], ["narrow", "wide", "not measured: one, two"]]
+    assert [axes.get_xlabel() for axes in drawn.axes] == ["rate (nats)"] * 2
 
 
 def test_many_runs_of_a_tradeoff_are_numbered_from_left_to_right_under_a_key(weighed, monkeypatch):

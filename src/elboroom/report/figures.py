@@ -6,7 +6,7 @@ Every function returns a matplotlib `Figure`; `png` turns one into the bytes of 
 import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +126,9 @@ def curves(
     Returns:
         Training thin and dashed, validation (or test) solid; several seeds as faint lines with their mean.
     """
-    names = [
-        n
-        for n in panels
-        if any(_points(h, n, s, against)[0].size for r in histories.values() for h in r for s in (False, True))
-    ]
+    rows = [h for runs in histories.values() for h in runs]
+    drawn = {(n, s) for n in panels for s in (False, True) if any(_points(h, n, s, against)[0].size for h in rows)}
+    names = [n for n in panels if {(n, False), (n, True)} & drawn]
     across = min(columns, max(1, len(names)))
     down = max(1, math.ceil(len(names) / across))
     figure = Figure(figsize=(3.4 * across, 2.45 * down + 0.5), dpi=DPI, layout="constrained")
@@ -141,7 +139,7 @@ def curves(
         axes.set_axis_off()
     for axes in figure.axes[len(names) :]:
         axes.set_axis_off()
-    _legend(figure, list(histories))
+    _legend(figure, list(histories), {evaluated for _, evaluated in drawn})
     return figure
 
 
@@ -259,14 +257,17 @@ def _with_ends(low: float, high: float, seen: list[np.ndarray]) -> tuple[float, 
     return min([low, *near]), max([high, *near])
 
 
-def _legend(figure: Figure, variants: list[str]) -> None:
+def _legend(figure: Figure, variants: list[str], drawn: Set[bool]) -> None:
+    """A colour for each variant; what is dashed and what is solid, where the figure has it."""
     handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], linewidth=2) for i in range(len(variants))]
-    handles += [
-        Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2))),
-        Line2D([], [], color=INK, linewidth=1.7),
-    ]
+    kinds = {
+        False: ("training", Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)))),
+        True: ("validation or test", Line2D([], [], color=INK, linewidth=1.7)),
+    }
+    shown = [kinds[kind] for kind in sorted(drawn)]
     letters = int(12 * figure.get_figwidth())  # of a line that fills the figure
-    labels = [_safe(textwrap.fill(v, letters)) for v in [*variants, "training", "validation or test"]]
+    labels = [_safe(textwrap.fill(v, letters)) for v in [*variants, *(name for name, _ in shown)]]
+    handles += [line for _, line in shown]
     style = {"frameon": False, "fontsize": LEGEND}
     figure.legend(handles, labels, loc="outside lower center", ncols=legend_columns(figure, labels), **style)
 

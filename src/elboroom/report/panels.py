@@ -320,13 +320,15 @@ def tradeoff(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
         return None
     made, axes = _grid(len(panels), entry["columns"], (3.6, 3.0))
     reach = np.array([values[across] for _, values in points if across in values])
+    unit = next((s.unit for r in runs for s in r.scores if s.name == across and s.unit), "")
+    label = f"{across} ({unit})" if unit else across
     for place, name in zip(axes, panels, strict=False):
         shown = [(title, v[across], v[name]) for title, v in points if across in v and name in v]
         absent = [title for title, v in points if across not in v or name not in v]
         _across(place, reach)
         _named_points(place, shown, numbers)
         place.set_title(entry["panels"][name], fontsize=8.5, loc="left", color=INK)
-        place.set_xlabel(across, fontsize=7.5, color=INK)
+        place.set_xlabel(label, fontsize=7.5, color=INK)
         if absent:
             _below(place, f"not measured: {', '.join(absent)}")
     if numbers:
