@@ -272,6 +272,22 @@ def test_pictures_of_all_runs_are_kept_before_the_codes_of_any(four, kept, tmp_p
     assert list(kept.rglob("codes-test.safetensors")) != []
 
 
+def test_draws_of_all_runs_are_kept_before_the_posteriors_of_any(four, kept, tmp_path, monkeypatch):
+    pictures = sum(path.stat().st_size for path in kept.rglob("pictures.safetensors"))
+    whole = {path.relative_to(kept): load_file(path) for path in kept.rglob("codes-test.safetensors")}
+    monkeypatch.setattr("elboroom.studies.results.ALL_SHOWN", pictures + 100_000)
+    collect(four, tmp_path / "all", kept / "report.html", "typed")
+    draws = sum(arrays["z"].nbytes + arrays["labels"].nbytes for arrays in whole.values())
+    monkeypatch.setattr("elboroom.studies.results.ALL_SHOWN", pictures + draws + 500 * len(whole))
+    collect(four, tmp_path / "less", kept / "report.html", "typed")
+    for name, arrays in whole.items():
+        found = load_file(tmp_path / "less" / name)
+        assert np.array_equal(found["z"], arrays["z"])
+        assert np.array_equal(found["labels"], arrays["labels"])
+        assert "mean" not in found
+        assert load_file(tmp_path / "all" / name).keys() == arrays.keys() > found.keys()
+
+
 def test_edited_weights_score_otherwise(kept):
     path = kept / RUN / "weights.safetensors"
     arrays = {k: v + np.float32(0.05) for k, v in load_file(path).items()}

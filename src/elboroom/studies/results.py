@@ -1,5 +1,6 @@
 """What a study leaves for good: page, figures, ledger, scores per example, and small weights."""
 
+import functools
 import hashlib
 import itertools
 import json
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from elboroom import runs
 from elboroom.errors import InputError
@@ -26,8 +28,6 @@ SMALL_FILES = (
 MEASURED_FILES = ("measured.json", "skipped.json", "timing.json")
 """Of an evaluation; its scores, notes and values per example lie beside the run's other files."""
 CODES = "codes-test"
-SHOWN = ("pictures", "embedding", CODES)
-"""What a page is drawn from."""
 CHECKPOINT = "checkpoint.json"
 """The evaluated checkpoint's own record: its step, what the model is built for, the hashes of its files."""
 LARGEST_CODES = 1_000_000  # bytes at half precision; larger ones are not kept
@@ -191,29 +191,40 @@ def _keep_measured(run: runs.Run, target: Path) -> None:
 
 def _keep_shown(folders: list[tuple[Path, Path]]) -> None:
     """What pages are drawn from, (from, to) of each run, so that they can be drawn again: as far as the room goes,
-    pictures of all runs first, then their planes, then their codes."""
+    pictures of all runs first, then their planes, then their codes, of which the draws come before the posteriors."""
     room = ALL_SHOWN
-    for name, (source, target) in itertools.product(SHOWN, folders):
+    for (name, smaller), (source, target) in itertools.product(SHOWN, folders):
         for path in sorted(source.glob(f"evaluation/step-*/{name}.safetensors")):
-            content = _smaller(path) if name == CODES else path.read_bytes()
-            if content and len(content) <= room:
-                place = target / "evaluation" / path.parent.name
-                place.mkdir(parents=True, exist_ok=True)
-                (place / path.name).write_bytes(content)
-                room -= len(content)
+            place = target / "evaluation" / path.parent.name / path.name
+            content, before = smaller(path), place.stat().st_size if place.exists() else 0
+            if content and len(content) - before <= room:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content)
+                room -= len(content) - before
 
 
-def _smaller(path: Path) -> bytes:
-    """Codes with their labels at half precision, which no eye tells apart: all of them, or the draws alone where these
-    are small, or nothing."""
+def _codes(path: Path, names: tuple[str, ...]) -> bytes:
+    """These codes with their labels at half precision, which no eye tells apart; nothing where they are large."""
     codes = load_file(path)
-    halves = {name: codes[name].half() for name in ("z", "mean", "log_var") if name in codes}
-    labels = {name: codes[name] for name in ("labels",) if name in codes}
-    for names in (tuple(halves), ("z",)):
-        kept = {name: halves[name] for name in names if name in halves}
-        if kept and sum(v.numel() * v.element_size() for v in kept.values()) <= LARGEST_CODES:
-            return pack(kept | labels)
-    return b""
+    halves = {name: codes[name].half() for name in names if name in codes}
+    labels = {name: _two_bytes(codes[name]) for name in ("labels",) if name in codes}
+    small = 0 < sum(v.numel() * v.element_size() for v in halves.values()) <= LARGEST_CODES
+    return pack(halves | labels) if small else b""
+
+
+def _two_bytes(labels: Tensor) -> Tensor:
+    """Labels of two bytes, where these hold them."""
+    small = labels.numel() and labels.min() >= 0 and labels.max() < 1 << 15
+    return labels.to(torch.int16) if small else labels
+
+
+SHOWN = (
+    ("pictures", Path.read_bytes),
+    ("embedding", Path.read_bytes),
+    (CODES, functools.partial(_codes, names=("z",))),
+    (CODES, functools.partial(_codes, names=("z", "mean", "log_var"))),
+)
+"""What a page is drawn from, and as what it is kept."""
 
 
 def _keep_along(run: runs.Run, target: Path) -> None:
