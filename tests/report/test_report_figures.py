@@ -138,6 +138,10 @@ def test_a_legend_tells_the_dashes_that_are_drawn(splits, kinds):
     assert [text.get_text() for text in legend.get_texts()] == ["vae", *kinds]
 
 
+def test_curves_of_nothing_are_an_empty_figure():
+    assert figures.curves({}).legends == []
+
+
 def test_a_quantity_that_never_moves_draws_without_a_warning():
     still = [{"split": "test", "step": 10 * e, "epoch": e, "active-units": 20} for e in range(1, 12)]
     assert figures.png(figures.curves({"vae": [still]}))

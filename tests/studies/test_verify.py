@@ -275,10 +275,11 @@ def test_pictures_of_all_runs_are_kept_before_the_codes_of_any(four, kept, tmp_p
 def test_draws_of_all_runs_are_kept_before_the_posteriors_of_any(four, kept, tmp_path, monkeypatch):
     pictures = sum(path.stat().st_size for path in kept.rglob("pictures.safetensors"))
     whole = {path.relative_to(kept): load_file(path) for path in kept.rglob("codes-test.safetensors")}
-    monkeypatch.setattr("elboroom.studies.results.ALL_SHOWN", pictures + 100_000)
+    monkeypatch.setattr("elboroom.studies.results.ALL_SHOWN", pictures + 100_000)  # far more than these codes
     collect(four, tmp_path / "all", kept / "report.html", "typed")
     draws = sum(arrays["z"].nbytes + arrays["labels"].nbytes for arrays in whole.values())
-    monkeypatch.setattr("elboroom.studies.results.ALL_SHOWN", pictures + draws + 500 * len(whole))
+    headers = 500 * len(whole)  # of the files, at most
+    monkeypatch.setattr("elboroom.studies.results.ALL_SHOWN", pictures + draws + headers)
     collect(four, tmp_path / "less", kept / "report.html", "typed")
     for name, arrays in whole.items():
         found = load_file(tmp_path / "less" / name)

@@ -86,7 +86,7 @@ def test_processes_that_write_one_file_leave_it_whole(tmp_path):
     path, size = tmp_path / "shared", 1 << 16
 
     def write(letter):
-        for _ in range(100):
+        for _ in range(40):
             checkpoint.replace_bytes(path, letter * size)
 
     checkpoint.replace_bytes(path, b"a" * size)

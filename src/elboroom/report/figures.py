@@ -126,8 +126,8 @@ def curves(
     Returns:
         Training thin and dashed, validation (or test) solid; several seeds as faint lines with their mean.
     """
-    rows = [h for runs in histories.values() for h in runs]
-    drawn = {(n, s) for n in panels for s in (False, True) if any(_points(h, n, s, against)[0].size for h in rows)}
+    every = [h for runs in histories.values() for h in runs]
+    drawn = {(n, s) for n in panels for s in (False, True) if any(_points(h, n, s, against)[0].size for h in every)}
     names = [n for n in panels if {(n, False), (n, True)} & drawn]
     across = min(columns, max(1, len(names)))
     down = max(1, math.ceil(len(names) / across))
@@ -139,7 +139,8 @@ def curves(
         axes.set_axis_off()
     for axes in figure.axes[len(names) :]:
         axes.set_axis_off()
-    _legend(figure, list(histories), {evaluated for _, evaluated in drawn})
+    if histories:
+        _legend(figure, list(histories), {evaluated for _, evaluated in drawn})
     return figure
 
 
@@ -257,14 +258,14 @@ def _with_ends(low: float, high: float, seen: list[np.ndarray]) -> tuple[float, 
     return min([low, *near]), max([high, *near])
 
 
-def _legend(figure: Figure, variants: list[str], drawn: Set[bool]) -> None:
-    """A colour for each variant; what is dashed and what is solid, where the figure has it."""
+def _legend(figure: Figure, variants: list[str], evaluated: Set[bool]) -> None:
+    """A colour for each variant; what is dashed (not evaluated) and what is solid, where the figure has it."""
     handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], linewidth=2) for i in range(len(variants))]
     kinds = {
         False: ("training", Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 2)))),
         True: ("validation or test", Line2D([], [], color=INK, linewidth=1.7)),
     }
-    shown = [kinds[kind] for kind in sorted(drawn)]
+    shown = [kinds[kind] for kind in sorted(evaluated)]
     letters = int(12 * figure.get_figwidth())  # of a line that fills the figure
     labels = [_safe(textwrap.fill(v, letters)) for v in [*variants, *(name for name, _ in shown)]]
     handles += [line for _, line in shown]

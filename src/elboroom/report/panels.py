@@ -320,7 +320,7 @@ def tradeoff(entry: dict[str, Any], runs: Sequence[RunFolder]) -> Figure | None:
         return None
     made, axes = _grid(len(panels), entry["columns"], (3.6, 3.0))
     reach = np.array([values[across] for _, values in points if across in values])
-    unit = next((s.unit for r in runs for s in r.scores if s.name == across and s.unit), "")
+    unit = next((s.unit for r in runs for s in r.scores if s.name == across.partition(" (")[0] and s.unit), "")
     label = f"{across} ({unit})" if unit else across
     for place, name in zip(axes, panels, strict=False):
         shown = [(title, v[across], v[name]) for title, v in points if across in v and name in v]

@@ -193,14 +193,15 @@ def _keep_shown(folders: list[tuple[Path, Path]]) -> None:
     """What pages are drawn from, (from, to) of each run, so that they can be drawn again: as far as the room goes,
     pictures of all runs first, then their planes, then their codes, of which the draws come before the posteriors."""
     room = ALL_SHOWN
-    for (name, smaller), (source, target) in itertools.product(SHOWN, folders):
+    for (name, content_of), (source, target) in itertools.product(SHOWN, folders):
         for path in sorted(source.glob(f"evaluation/step-*/{name}.safetensors")):
             place = target / "evaluation" / path.parent.name / path.name
-            content, before = smaller(path), place.stat().st_size if place.exists() else 0
-            if content and len(content) - before <= room:
+            content = content_of(path)
+            more = len(content) - _size(place)  # codes have two turns, and the second takes the place of the first
+            if content and more <= room:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(content)
-                room -= len(content) - before
+                room -= more
 
 
 def _codes(path: Path, names: tuple[str, ...]) -> bytes:
@@ -214,7 +215,7 @@ def _codes(path: Path, names: tuple[str, ...]) -> bytes:
 
 def _two_bytes(labels: Tensor) -> Tensor:
     """Labels of two bytes, where these hold them."""
-    small = labels.numel() and labels.min() >= 0 and labels.max() < 1 << 15
+    small = bool(((labels >= 0) & (labels < 1 << 15)).all())
     return labels.to(torch.int16) if small else labels
 
 

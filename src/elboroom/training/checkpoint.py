@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,11 +53,11 @@ def sync_folder(folder: Path) -> None:
 
 def replace_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part, whoever else writes it."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two evaluations of a study may share a classifier
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # two evaluations of a study may share a classifier
     try:
         write_bytes(aside, content)
         aside.replace(path)
-    except OSError:
+    except BaseException:  # an interrupt too: nobody else knows this name, to remove it
         aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
