@@ -9,6 +9,7 @@ from PIL import Image
 from synthetic_runs import metrics
 
 from elboroom.report import figures
+from elboroom.report.overview import Glance, overview
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -194,3 +195,17 @@ def test_bars_and_histograms_live_with_nan():
 def test_save_makes_the_folder(tmp_path):
     path = figures.save(figures.bars(np.ones(3)), tmp_path / "a" / "b.png")
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_overview_has_the_rows_that_any_model_has():
+    images, codes = np.zeros((36, 1, 8, 8), np.uint8), np.zeros((9, 2))
+
+    def rows(*models):
+        drawn = overview([Glance(f"m{i}", "", *model) for i, model in enumerate(models)])
+        return [axes.get_ylabel() for axes in drawn.axes[:: len(models)]]
+
+    bare, pictured = (None,) * 5, (None, None, images, images, images)
+    assert rows(pictured, bare) == ["reconstructions", "samples"]
+    assert rows(pictured, (codes, None, None, None, None)) == ["codes", "reconstructions", "samples"]
+    assert rows((codes, None, None, None, None)) == ["codes"]
+    assert rows(bare) == ["codes", "reconstructions", "samples"]

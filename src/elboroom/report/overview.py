@@ -27,19 +27,27 @@ class Glance:
 
 
 def overview(models: Sequence[Glance]) -> Figure:
-    """A column per model; rows: its codes (two principal components), reconstructions, samples."""
-    across = len(models)
-    figure = Figure(figsize=(2.0 * across + 0.3, 4.9), dpi=DPI, layout="constrained")
-    axes = figure.subplots(3, across, squeeze=False, height_ratios=(1.0, 0.38, 1.0))
-    for column, model in enumerate(models):
-        top, middle, bottom = axes[:, column]
+    """A column per model; rows: its codes (two principal components), reconstructions, samples; those that any has."""
+    rows = [
+        ("codes", 1.0, _codes, [None if m.codes is None else (m.codes, m.labels) for m in models]),
+        ("reconstructions", 0.38, _show, [_pairs(m) for m in models]),
+        ("samples", 1.0, _show, [_square(m.samples) for m in models]),
+    ]
+    rows = [row for row in rows if any(content is not None for content in row[3])] or rows
+    heights = [height for _, height, _, _ in rows]
+    figure = Figure(figsize=(2.0 * len(models) + 0.3, 0.616 + 1.8 * sum(heights)), dpi=DPI, layout="constrained")
+    axes = figure.subplots(len(rows), len(models), squeeze=False, height_ratios=heights)
+    for line, (name, _, draw, contents) in zip(axes, rows, strict=True):
+        line[0].set_ylabel(name, fontsize=8, color=INK)
+        for place, content in zip(line, contents, strict=True):
+            bare(place)
+            if content is None:
+                place.text(0.5, 0.5, "none", transform=place.transAxes, ha="center", color=SOFT, fontsize=8)
+            else:
+                draw(place, content)
+    for top, model in zip(axes[0], models, strict=True):
         top.set_title(f"{model.title}\n", fontsize=10, color=INK)
         top.text(0.5, 1.03, model.caption, transform=top.transAxes, ha="center", fontsize=7, color=SOFT)
-        _codes(top, model)
-        _show(middle, _pairs(model))
-        _show(bottom, _square(model.samples))
-    for row, name in enumerate(("codes", "reconstructions", "samples")):
-        axes[row, 0].set_ylabel(name, fontsize=8, color=INK)
     return figure
 
 
@@ -51,14 +59,11 @@ def bare(axes: Axes) -> None:
         spine.set_color("#dddddd")
 
 
-def _codes(axes: Axes, model: Glance) -> None:
-    bare(axes)
-    if model.codes is None:
-        axes.text(0.5, 0.5, "no codes", transform=axes.transAxes, ha="center", color=SOFT, fontsize=8)
-        return
-    points = model.codes if model.codes.shape[1] == 2 else pca(model.codes)[0]
+def _codes(axes: Axes, content: tuple[np.ndarray, np.ndarray | None]) -> None:
+    codes, labels = content
+    points = codes if codes.shape[1] == 2 else pca(codes)[0]
     chosen = slice(0, 3000)
-    colours = {"color": SOFT} if model.labels is None else {"c": model.labels[chosen] % 10, "cmap": CLASS_COLOURS}
+    colours = {"color": SOFT} if labels is None else {"c": labels[chosen] % 10, "cmap": CLASS_COLOURS}
     axes.scatter(*points[chosen].T, s=4, linewidths=0, alpha=0.8, **colours)
     axes.set_aspect("equal", adjustable="datalim")
 
@@ -86,9 +91,5 @@ def tiled(images: np.ndarray, across: int) -> np.ndarray:
     return sheet
 
 
-def _show(axes: Axes, sheet: np.ndarray | None) -> None:
-    bare(axes)
-    if sheet is None:
-        axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color=SOFT, fontsize=8)
-    else:
-        axes.imshow(sheet, interpolation="nearest")
+def _show(axes: Axes, sheet: np.ndarray) -> None:
+    axes.imshow(sheet, interpolation="nearest")
