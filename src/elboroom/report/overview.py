@@ -47,7 +47,8 @@ def overview(models: Sequence[Glance]) -> Figure:
                 draw(place, content)
     for top, model in zip(axes[0], models, strict=True):
         top.set_title(f"{model.title}\n", fontsize=10, color=INK)
-        top.text(0.5, 1.03, model.caption, transform=top.transAxes, ha="center", fontsize=7, color=SOFT)
+        above = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center"}
+        top.annotate(model.caption, (0.5, 1), xytext=(0, 4), fontsize=7, color=SOFT, **above)
     return figure
 
 
