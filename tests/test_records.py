@@ -33,6 +33,16 @@ def test_weights_may_be_tensors_of_the_step():
     torch.testing.assert_close(terms.loss, torch.tensor(1.25))
 
 
+def test_what_has_no_weight_is_not_in_the_loss_whatever_it_is():
+    """0 times infinity is no number."""
+    infinite = torch.tensor([torch.inf, 1.0])
+    terms = Terms(
+        {"distortion": torch.ones(2), "rate": infinite}, {"mpd": torch.tensor(torch.nan)}, {"rate": 0.0, "mpd": 0.0}
+    )
+    torch.testing.assert_close(terms.loss, torch.tensor(1.0))
+    torch.testing.assert_close(Terms({"rate": infinite}, weights={"rate": 0.0}).loss, torch.tensor(0.0))
+
+
 WRONG = {
     "batch of x and labels": lambda: Batch(torch.zeros(3, 2), torch.zeros(4, dtype=torch.int64)),
     "samples of z and log p(x|z)": lambda: Draw(torch.zeros(2, 3, 1), torch.zeros(5, 3), None, None),

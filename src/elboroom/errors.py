@@ -1,7 +1,7 @@
 """Messages that say what was asked, where, and the cure."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class InputError(ValueError):
@@ -29,6 +29,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"known: {', '.join(names)}.{hint}"
+
+
+def one_of(what: str, name: str, known: Collection[str]) -> str:
+    """The name, where it is known; else the `InputError` of `unknown`."""
+    if name not in known:
+        raise unknown(what, name, known)
+    return name
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:

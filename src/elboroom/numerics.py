@@ -3,12 +3,13 @@
 import hashlib
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-LOG_2PI = math.log(2 * math.pi)
+LOG_2, LOG_2PI = math.log(2), math.log(2 * math.pi)
 
 
 def event_sum(x: Float[Tensor, "..."], dims: int) -> Float[Tensor, "..."]:
@@ -19,6 +20,11 @@ def event_sum(x: Float[Tensor, "..."], dims: int) -> Float[Tensor, "..."]:
 def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Half precision as float32: what densities are made of, whatever the networks compute in."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def full_precision(device: torch.device | str) -> AbstractContextManager:
+    """Inside of the networks' autocast: products as precise as what is multiplied."""
+    return torch.autocast(torch.device(device).type, enabled=False)
 
 
 def log_mean_exp(x: Float[Tensor, "..."], dim: int = 0) -> Float[Tensor, "..."]:

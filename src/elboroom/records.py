@@ -89,8 +89,9 @@ class Terms:
     Every objective names a ``distortion`` = -E_q[log p(x|z)]; all but those without a density q(z|x) name a ``rate``.
     A term is per example where it would be the same in any other batch; what acts on the batch (its mean, its pairs)
     is a batch term, so the loss of two half-batches is not the mean of theirs.
-    ``floors`` are numbers that are no part of the loss, each with a limit: below it training has diverged, though no
-    number has stopped being finite.
+    A weight of 0 keeps a term out of the loss, for the eye alone; in training, one that stops being finite ends the run
+    all the same. ``floors`` are numbers that are no part of the loss, each with a limit: below it training has
+    diverged, though no number has stopped being finite.
     """
 
     example: dict[str, Float[Tensor, " batch"]]
@@ -102,10 +103,14 @@ class Terms:
     @property
     def loss(self) -> Float[Tensor, ""]:
         """What is minimized: the batch mean of the weighted per-example terms plus the weighted batch terms (nats)."""
-        total = sum(self.weights.get(name, 1.0) * value for name, value in self.example.items()).mean()
-        for name, value in self.batch.items():
-            total = total + self.weights.get(name, 1.0) * value
-        return total
+        example, batch = self._weighted(self.example), self._weighted(self.batch)
+        of_examples = sum(example).mean() if example else next(iter(self.example.values())).new_zeros(())
+        return sum(batch, of_examples)
+
+    def _weighted(self, terms: dict[str, Tensor]) -> list[Tensor]:
+        """Each times its weight; without those of weight 0, whose infinity would be a loss of NaN."""
+        weights = {name: self.weights.get(name, 1.0) for name in terms}
+        return [w * terms[name] for name, w in weights.items() if isinstance(w, Tensor) or w != 0]
 
     @property
     def bound(self) -> Float[Tensor, " batch"]:

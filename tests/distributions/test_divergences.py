@@ -103,6 +103,13 @@ def test_laplace_moved_by_one():
     torch.testing.assert_close(rate_by_dimension(q, StandardLaplace(1)), torch.full((1, 1), math.exp(-1)))
 
 
+def test_uniform_of_no_width_has_a_gradient():
+    """Its square is 0 in float32, in the branch that is not taken."""
+    loc, log_half = torch.ones(1, 1, requires_grad=True), torch.full((1, 1), -60.0, requires_grad=True)
+    rate_by_dimension(DiagonalUniform(loc, log_half), StandardLaplace(1)).sum().backward()
+    torch.testing.assert_close((loc.grad, log_half.grad), (torch.ones(1, 1), -torch.ones(1, 1)))
+
+
 def test_uniform_half_as_wide_as_its_prior_costs_log_2_and_one_outside_costs_everything():
     """log 2c - log(b - a) inside [-c, c] (SPEC 3.2)."""
     q = DiagonalUniform(torch.tensor([[1.0, 1.01]]), torch.zeros(1, 2))

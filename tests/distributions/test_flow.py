@@ -120,3 +120,12 @@ def test_draws_of_a_generator_repeat():
     first, again = (flow.draw(5, torch.Generator().manual_seed(0)) for _ in range(2))
     assert torch.equal(first, again)
     assert flow.sample((2, 4)).shape == (2, 4, 3)
+
+
+def test_draws_are_of_the_networks_type_and_not_of_the_autocast_around_them():
+    assert prior(3)().draw(5, torch.Generator().manual_seed(0)).dtype == torch.float64
+    flow = prior(3).float()()
+    first = flow.draw(5, torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(flow.draw(5, torch.Generator().manual_seed(0)), first, rtol=0, atol=0)
+        assert flow.sample((5,)).dtype == torch.float32

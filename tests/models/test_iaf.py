@@ -61,6 +61,13 @@ def test_the_density_of_a_sample_is_that_of_its_noise_over_the_jacobian():
     torch.testing.assert_close(q.log_prob(z), log_qz)  # by the way back
 
 
+def test_the_density_of_any_code_is_not_that_of_the_autocast_around_it():
+    q, z = posterior().float()(X.float()), torch.randn(5, 3)
+    plain = q.log_prob(z)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(q.log_prob(z), plain, rtol=0, atol=0)
+
+
 def test_the_density_integrates_to_one():
     """Two latents, rectangles of 0.2 on [-24, 24]^2; the limit keeps the mass inside."""
     axis = torch.arange(-24, 24, 0.2, dtype=torch.float64)

@@ -1,5 +1,6 @@
 """The importance-weighted bound: against the exact evidence, and its two gradients."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -116,6 +117,18 @@ def test_the_exact_posterior_has_no_gradient_noise():
     loss = importance_weighted(draw, gradient=GRADIENT).loss
     for gradient in torch.autograd.grad(loss, list(oracle.model.encoder.parameters())):
         assert gradient.abs().max() < 1e-6
+
+
+def test_a_decoder_learns_at_codes_that_have_no_gradient():
+    """With the encoder held, the second gradient is the first: the sum of the weights times that of log w."""
+    held = scalar_draw(X, 5)
+    held = dataclasses.replace(held, log_qz_detached=held.log_qz)
+    found = []
+    for gradient in ("standard", "doubly-reparameterized"):
+        weight = torch.tensor(0.3, requires_grad=True)
+        draw = dataclasses.replace(held, log_px=held.log_px - weight * held.z[..., 0].square())
+        found += torch.autograd.grad(importance_weighted(draw, gradient=gradient).loss, weight)
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_what_was_not_asked_for_is_missed_by_name():

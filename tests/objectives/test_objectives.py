@@ -10,13 +10,26 @@ from torch import Tensor
 from torch.func import functional_call
 
 from elboroom import build
+from elboroom.config import run_from
 from elboroom.config.base import kind_of
+from elboroom.config.files import to_dict
 from elboroom.config.models import Likelihood, Posterior
 from elboroom.config.objectives import Capacity, Elbo, Objective
 from elboroom.config.run import Run, refusals
 from elboroom.distributions import DiagonalNormal, StandardNormal, rate_by_dimension
 from elboroom.errors import InputError
-from elboroom.objectives import ask, elbo, mu, reconstruction
+from elboroom.objectives import (
+    ask,
+    dip,
+    elbo,
+    free_bits,
+    importance_weighted,
+    mmd,
+    mu,
+    mutual_divergence,
+    reconstruction,
+    total_correlation,
+)
 from elboroom.records import Base, Draw, Sampled
 
 OBJECTIVES = classes(Objective)
@@ -159,6 +172,32 @@ def test_a_point_posterior_has_a_distortion_only():
 def test_a_point_posterior_is_refused_by_hand_too(objective, message):
     with pytest.raises(ValueError, match=message):
         objective(point_draw())
+
+
+MISSPELT = {
+    "mu, mean": lambda draw: mu(draw, mean="totl"),
+    "mu, variance": lambda draw: mu(draw, variance="absolute"),
+    "mutual-divergence": lambda draw: mutual_divergence(draw, pair_softplus="before_mean"),
+    "free-bits": lambda draw: free_bits(draw, per="Total"),
+    "mmd": lambda draw: mmd(draw, kernel="IMQ"),
+    "total-correlation": lambda draw: total_correlation(draw, sampling="Weighted"),
+    "importance-weighted": lambda draw: importance_weighted(draw, gradient="doubly_reparameterized"),
+}
+
+
+@pytest.mark.parametrize("call", MISSPELT.values(), ids=MISSPELT)
+def test_a_misspelt_choice_is_refused_by_hand_too(call, draw):
+    """It would else be another objective, without a word."""
+    with pytest.raises(InputError, match=r"^unknown \w+ '\w+'; known: "):
+        call(draw)
+
+
+@pytest.mark.parametrize("objective", [elbo, dip])
+def test_codes_of_chains_have_no_rate_by_hand_either(objective):
+    z = torch.zeros(1, 4, 3)
+    draw = Draw(z, -torch.rand(1, 4), torch.zeros(1, 4), None, sampled=Sampled(z, torch.ones(4)))
+    with pytest.raises(ValueError, match="codes that chains have brought have no rate"):
+        objective(draw)
 
 
 # Laws over the table
@@ -307,6 +346,18 @@ def test_one_batch_can_be_overfitted(objective, posterior):
 def test_which_weights_of_the_rate_are_bounds():
     assert [Elbo(beta=b).is_bound for b in (0.5, 1.0, 4.0)] == [False, True, True]
     assert {kind_of(c): c().is_bound for c in OBJECTIVES}.items() >= {("mu", False), ("reconstruction", False)}
+
+
+@pytest.mark.parametrize(
+    ("objective", "prior", "bounds"),
+    [("elbo", "normal", False), ("elbo", "mixture", True), ("importance-weighted", "normal", True)],
+)
+def test_a_rate_that_is_no_divergence_trains_no_bound(objective, prior, bounds):
+    """`legacy_logsigma` has a closed form with a normal prior only, and importance weights are densities."""
+    content = to_dict(small_run(objective=objective))
+    content["model"]["posterior"]["legacy_logsigma"] = True
+    content["model"]["prior"] = {"kind": prior}
+    assert run_from(content).trains_bound is bounds
 
 
 def test_the_table_of_refusals_is_empty_for_what_goes_together():

@@ -282,7 +282,6 @@ def slopes(loc: Tensor, log_var: Tensor, of_pairs: bool) -> tuple[Tensor, ...]:
 
 
 def test_half_precision_around_it_changes_nothing():
-    """Objectives are called inside of the networks' autocast."""
     loc, log_var = some(6, 3, dtype=torch.float32)
     plain = slopes(loc, log_var, True)
     with torch.autocast("cpu", dtype=torch.bfloat16):

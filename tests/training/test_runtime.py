@@ -12,6 +12,7 @@ from elboroom.config import run_from
 from elboroom.config.files import to_dict
 from elboroom.errors import InputError, Stopped
 from elboroom.models import likelihoods
+from elboroom.objectives import regularizers
 from elboroom.studies.execute import execute
 from elboroom.training import runtime
 
@@ -75,6 +76,23 @@ def test_bf16_run_has_densities_in_float32(tmp_path, tiny, monkeypatch):
     assert seen == {torch.float32}
     assert torch.bfloat16 in networks
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["precision"] == "bf16"
+
+
+def test_objectives_of_a_bf16_run_are_computed_in_float32(tmp_path, tiny, monkeypatch):
+    """Their products of codes with codes would else lose what the densities have kept (trap 12)."""
+    monkeypatch.setattr(runtime, "bf16_gain", lambda: (2.0, ""))
+    seen = set()
+    dip = regularizers.dip
+
+    def watched(draw, **settings):
+        terms = dip(draw, **settings)
+        seen.update((torch.is_autocast_enabled("cpu"), value.dtype) for value in terms.batch.values())
+        return terms
+
+    monkeypatch.setattr(regularizers, "dip", watched)
+    content = to_dict(tiny(precision="bf16"))
+    execute(run_from(content | {"objective": {"kind": "dip"}}), tmp_path / "run")
+    assert seen == {(False, torch.float32)}
 
 
 def test_fallen_back_run_says_so_and_trains(tmp_path, tiny, monkeypatch):

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from elboroom.config.base import Custom, NonNegative, settings
 from elboroom.config.data import Data
 from elboroom.config.models import Model, ModelOrName
-from elboroom.config.objectives import Elbo, Objective
+from elboroom.config.objectives import Elbo, ImportanceWeighted, Objective
 from elboroom.config.training import Companion, Training
 
 Name = Annotated[str, Field(pattern=r"^[\w][\w.+=-]*$", max_length=100)]
@@ -49,6 +49,12 @@ class Run:
                 "Set --training.select_by loss."
             )
         return self
+
+    @property
+    def trains_bound(self) -> bool:
+        """Whether what is trained bounds log p(x) from below: not where `legacy_logsigma` has another rate in it."""
+        legacy = getattr(self.model.posterior, "legacy_logsigma", False) and self.model.prior.kind == "normal"
+        return self.objective.is_bound and (not legacy or isinstance(self.objective, ImportanceWeighted))
 
     @property
     def has_elbo(self) -> bool:

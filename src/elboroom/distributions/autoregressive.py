@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -12,7 +12,7 @@ from elboroom.numerics import event_sum
 
 TOGETHER = 256  # codes that are walked side by side: more cost memory and gain no speed
 
-Logits = Callable[[Float[Tensor, "n *event"]], Float[Tensor, "n *event"]]
+Logits = Callable[[Float[Tensor, "n *event"], Integer[Tensor, " n"] | None], Float[Tensor, "n *event"]]
 Walk = Callable[[slice, Callable], tuple[Tensor, Tensor]]
 
 
@@ -34,7 +34,7 @@ class AutoregressiveBernoulli(Distribution):
     arg_constraints = {}
 
     def __init__(
-        self, batch: tuple[int, ...], event: tuple[int, ...], logits: Callable, walk: Walk, like: Tensor
+        self, batch: tuple[int, ...], event: tuple[int, ...], logits: Logits, walk: Walk, like: Tensor
     ) -> None:
         self._logits, self._walk, self._like = logits, walk, like
         super().__init__(torch.Size(batch), torch.Size(event), validate_args=False)

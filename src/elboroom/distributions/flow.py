@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from elboroom.distributions.diagonal import DiagonalNormal
-from elboroom.numerics import LOG_2PI
+from elboroom.numerics import LOG_2PI, full_precision
 
 Network = Callable[[Float[Tensor, "*lead latent"]], Float[Tensor, "*lead latent"]]
 
@@ -57,14 +57,21 @@ class AutoregressiveStep:
 class AutoregressiveFlow(Distribution):
     r"""p(z) of codes that steps carry to standard normal noise: :math:`\log p(z) = \log N(\epsilon; 0, I) + \log\det`.
 
-    Batch shape (), event shape (latent,). The steps are in the order from code to noise.
+    Batch shape (), event shape (latent,). The steps are in the order from code to noise; codes are drawn on the
+    networks' ``device`` and in their ``dtype``.
     """
 
     arg_constraints = {}
     has_rsample = False
 
-    def __init__(self, steps: Sequence[AutoregressiveStep], latent: int, device: torch.device | str = "cpu") -> None:
-        self.steps, self.device = tuple(steps), torch.device(device)
+    def __init__(
+        self,
+        steps: Sequence[AutoregressiveStep],
+        latent: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.steps, self.device, self.dtype = tuple(steps), torch.device(device), dtype
         super().__init__(torch.Size(), torch.Size((latent,)), validate_args=False)
 
     def to_noise(
@@ -79,12 +86,13 @@ class AutoregressiveFlow(Distribution):
 
     def from_noise(self, noise: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead latent"]:
         """The codes of noise: one pass for each dimension of each step."""
-        for step in reversed(self.steps):
-            noise = step.from_noise(noise)
+        with full_precision(self.device):
+            for step in reversed(self.steps):
+                noise = step.from_noise(noise)
         return noise
 
     def log_prob(self, value: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead"]:
-        with torch.autocast(self.device.type, enabled=False):  # scales multiply through all steps
+        with full_precision(self.device):  # scales multiply through all steps
             noise, log_det = self.to_noise(value)
         return log_det - 0.5 * (noise.square() + LOG_2PI).sum(-1)
 
@@ -92,13 +100,12 @@ class AutoregressiveFlow(Distribution):
     def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
         """n codes from a generator, on the networks' device."""
         noise = torch.randn(n, *self.event_shape, generator=generator, device=generator.device)
-        with torch.autocast(self.device.type, enabled=False):
-            return self.from_noise(noise.to(self.device))
+        return self.from_noise(noise.to(self.device, self.dtype))
 
     @torch.no_grad()
     def sample(self, sample_shape: tuple[int, ...] = ()) -> Float[Tensor, "..."]:
-        noise = torch.randn(self._extended_shape(torch.Size(sample_shape)), device=self.device)
-        return self.from_noise(noise)
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return self.from_noise(torch.randn(shape, device=self.device, dtype=self.dtype))
 
 
 class InverseAutoregressive(Distribution):
@@ -112,7 +119,7 @@ class InverseAutoregressive(Distribution):
     """
 
     arg_constraints = {}
-    has_rsample = True
+    has_rsample = False  # by `rsample_with_log_prob`, with noise of the caller's
     family = "iaf"
 
     def __init__(self, base: DiagonalNormal, steps: Sequence[AutoregressiveStep]) -> None:
@@ -141,14 +148,15 @@ class InverseAutoregressive(Distribution):
         return z, log_qz - log_det
 
     def log_prob(self, value: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead"]:
-        for step in reversed(self.steps):
-            value = step.from_noise(value)
+        with full_precision(value.device):
+            for step in reversed(self.steps):
+                value = step.from_noise(value)
         return self.base.log_prob(value) - self._carried(value)[1]
 
     def _carried(
         self, z: Float[Tensor, "*lead latent"]
     ) -> tuple[Float[Tensor, "*lead latent"], Float[Tensor, "*lead"]]:
-        with torch.autocast(z.device.type, enabled=False):
+        with full_precision(z.device):
             total = z.new_zeros(z.shape[:-1])
             for step in self.steps:
                 z, log_det = step.to_noise(z)

@@ -1,14 +1,11 @@
 """Laplace posterior and prior."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from elboroom.distributions.diagonal import Diagonal, Standard
-
-LOG_2 = math.log(2)
+from elboroom.numerics import LOG_2
 
 
 class DiagonalLaplace(Diagonal):

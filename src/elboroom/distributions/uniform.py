@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from elboroom.distributions.diagonal import Diagonal, Standard
+from elboroom.numerics import LOG_2
 
-LOG_2, LOG_3 = math.log(2), math.log(3)
+LOG_3 = math.log(3)
 
 
 def within(distance: Float[Tensor, "..."], half: Tensor | float, size: Tensor | float) -> Bool[Tensor, "..."]:

@@ -14,7 +14,7 @@ from elboroom.data import Data
 from elboroom.evaluation.codes import accuracy, active_units
 from elboroom.evaluation.doctor import COLLAPSED_NATS
 from elboroom.evaluation.views import view
-from elboroom.numerics import Randomness
+from elboroom.numerics import Randomness, full_precision
 from elboroom.objectives.needs import ask
 from elboroom.records import Draw, Terms
 
@@ -45,7 +45,9 @@ def monitor(
             noise = model.noise(random("monitor", *place), samples, len(index))
             prior = random("monitor-prior", *place)
             asked = ask(objective, model, prior, noise, len(data.train), x=examples.x)
-            terms = objective(draw := model(examples.x, noise, asked))
+            draw = model(examples.x, noise, asked)
+            with full_precision(draw.z.device):
+                terms = objective(draw)
             values = {"loss": terms.loss, **{k: v.mean() for k, v in terms.example.items()}, **terms.batch}
             values |= signs(draw, model.encoder.radius)
             rates = None if draw.rate is None else rates + draw.rate.double().sum(0)

@@ -72,9 +72,8 @@ def view(data: Data, split: str = "test", count: int | None = None) -> View:
 
 def trained(run: Run) -> str:
     """What was trained, as protocols say it."""
-    objective = run.config.objective
     apart = "" if run.config.trains_encoder else "; the encoder was not trained"
-    return ("bound" if objective.is_bound else f"no bound ({objective.kind})") + apart
+    return ("bound" if run.config.trains_bound else f"no bound ({run.config.objective.kind})") + apart
 
 
 def protocol(run: Run, seen: View, **more: object) -> Protocol:

@@ -6,7 +6,11 @@ from elboroom.errors import InputError
 
 
 def head_of(network: nn.Module, outputs: int) -> nn.Module:
-    """The network's own ``head(outputs)``, or a linear layer on its ``features``; InputError where it has neither."""
+    """The network's own ``head(outputs)``, or a linear layer on its ``features``.
+
+    Raises:
+        InputError: it has neither.
+    """
     if hasattr(network, "head"):
         return network.head(outputs)
     if isinstance(getattr(network, "features", None), int):

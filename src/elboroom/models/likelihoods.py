@@ -21,6 +21,7 @@ from elboroom.distributions import (
     NormalPixels,
     ScaledNormalPixels,
 )
+from elboroom.errors import one_of
 from elboroom.models.heads import head_of
 from elboroom.numerics import at_least_float32
 
@@ -98,13 +99,40 @@ class GreyBce(Likelihood):
         return GreyPixels(logits, len(self.shape))
 
 
-def squashes(mean: str, values: str) -> bool:
-    """Whether a mean passes through a sigmoid: where it is asked for, and by ``auto`` where the data lies in [0, 1]."""
-    return mean == "sigmoid" or (mean == "auto" and values != "real")
+MEANS = ("auto", "sigmoid", "identity")
 
 
-class GaussianLikelihood(Likelihood):
-    """N(x; m(z), variance), the mean through a sigmoid where the data lies in [0, 1]."""
+class _Gaussian(Likelihood):
+    """What the Gaussians share: a mean that can pass through a sigmoid.
+
+    Args:
+        network: from codes to what the last layer reads.
+        shape: of one example.
+        mean: ``sigmoid``, ``identity``, or ``auto``: a sigmoid where the data lies in [0, 1].
+        values: of the data: ``real``, ``unit-interval`` or ``binary``.
+        per_dimension: numbers that the last layer gives for each dimension of the data.
+
+    Raises:
+        InputError: an unknown ``mean``.
+    """
+
+    def __init__(
+        self, network: nn.Module, shape: tuple[int, ...], mean: str, values: str, per_dimension: int = 1
+    ) -> None:
+        super().__init__(network, shape, per_dimension)
+        self.squash = one_of("mean", mean, MEANS) == "sigmoid" or (mean == "auto" and values != "real")
+
+    def located(self, raw: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The mean from what the last layer gives."""
+        return raw.sigmoid() if self.squash else raw
+
+
+class GaussianLikelihood(_Gaussian):
+    """N(x; m(z), variance), the variance fixed and the same for every pixel.
+
+    ``mean`` and ``values``: by ``auto`` the mean passes through a sigmoid unless the data is ``real``; ``sigmoid`` and
+    ``identity`` say it outright. An unknown one is an InputError; so in all Gaussians here.
+    """
 
     def __init__(
         self,
@@ -114,8 +142,8 @@ class GaussianLikelihood(Likelihood):
         mean: str = "auto",
         values: str = "unit-interval",
     ) -> None:
-        super().__init__(network, shape)
-        self.variance, self.squash = variance, squashes(mean, values)
+        super().__init__(network, shape, mean, values)
+        self.variance = variance
 
     @property
     def name(self) -> str:
@@ -126,10 +154,10 @@ class GaussianLikelihood(Likelihood):
 
     def forward(self, z: Float[Tensor, "*lead latent"]) -> NormalPixels:
         (mean,) = self.outputs(z)
-        return NormalPixels(mean.sigmoid() if self.squash else mean, len(self.shape), self.variance)
+        return NormalPixels(self.located(mean), len(self.shape), self.variance)
 
 
-class SquaredErrorLikelihood(Likelihood):
+class SquaredErrorLikelihood(_Gaussian):
     """Sum of squares: the Gaussian of variance 1/2, its constant dropped unless asked for."""
 
     def __init__(
@@ -140,8 +168,8 @@ class SquaredErrorLikelihood(Likelihood):
         mean: str = "auto",
         values: str = "unit-interval",
     ) -> None:
-        super().__init__(network, shape)
-        self.constant, self.squash = constant, squashes(mean, values)
+        super().__init__(network, shape, mean, values)
+        self.constant = constant
 
     @property
     def name(self) -> str:
@@ -154,7 +182,7 @@ class SquaredErrorLikelihood(Likelihood):
 
     def forward(self, z: Float[Tensor, "*lead latent"]) -> NormalPixels:
         (mean,) = self.outputs(z)
-        return NormalPixels(mean.sigmoid() if self.squash else mean, len(self.shape), 0.5, self.constant)
+        return NormalPixels(self.located(mean), len(self.shape), 0.5, self.constant)
 
 
 def above(raw: Float[Tensor, "..."], floor: float) -> Float[Tensor, "..."]:
@@ -165,7 +193,7 @@ def above(raw: Float[Tensor, "..."], floor: float) -> Float[Tensor, "..."]:
     return math.log(floor) + F.softplus(raw - math.log(floor))
 
 
-class LearnedGaussianLikelihood(Likelihood):
+class LearnedGaussianLikelihood(_Gaussian):
     """N(x; m(z), σ²) with one learned variance, the same for every pixel and example; it begins at 1.
 
     A density of continuous data. ``floor`` is the smallest variance (the default, 1e-5, is a standard deviation of
@@ -180,8 +208,8 @@ class LearnedGaussianLikelihood(Likelihood):
         mean: str = "auto",
         values: str = "unit-interval",
     ) -> None:
-        super().__init__(network, shape)
-        self.floor, self.squash = floor, squashes(mean, values)
+        super().__init__(network, shape, mean, values)
+        self.floor = floor
         self.raw_log_var = nn.Parameter(torch.zeros(()))
 
     @property
@@ -194,10 +222,10 @@ class LearnedGaussianLikelihood(Likelihood):
     def forward(self, z: Float[Tensor, "*lead latent"]) -> ScaledNormalPixels:
         (mean,) = self.outputs(z)
         log_var = above(self.raw_log_var, self.floor)
-        return ScaledNormalPixels(mean.sigmoid() if self.squash else mean, log_var, len(self.shape))
+        return ScaledNormalPixels(self.located(mean), log_var, len(self.shape))
 
 
-class PixelGaussianLikelihood(Likelihood):
+class PixelGaussianLikelihood(_Gaussian):
     """N(x; m(z), diag σ²(z)): the decoder gives a mean and a log-variance for each pixel.
 
     The Gaussian decoder of AEVB (Kingma & Welling 2014, arXiv:1312.6114, appendix C.2). A density of continuous data
@@ -212,8 +240,8 @@ class PixelGaussianLikelihood(Likelihood):
         mean: str = "auto",
         values: str = "unit-interval",
     ) -> None:
-        super().__init__(network, shape, per_dimension=2)
-        self.floor, self.squash = floor, squashes(mean, values)
+        super().__init__(network, shape, mean, values, per_dimension=2)
+        self.floor = floor
 
     @property
     def name(self) -> str:
@@ -224,10 +252,10 @@ class PixelGaussianLikelihood(Likelihood):
 
     def forward(self, z: Float[Tensor, "*lead latent"]) -> ScaledNormalPixels:
         mean, log_var = self.outputs(z)
-        return ScaledNormalPixels(mean.sigmoid() if self.squash else mean, above(log_var, self.floor), len(self.shape))
+        return ScaledNormalPixels(self.located(mean), above(log_var, self.floor), len(self.shape))
 
 
-class OptimalGaussianLikelihood(Likelihood):
+class OptimalGaussianLikelihood(_Gaussian):
     r"""N(x; m(z), σ²) with the variance that suits the decoder best: the mean squared error.
 
     Rybkin et al. (2021), arXiv:2006.13202 (σ-VAE). In training mode the variance is that of the batch that is scored,
@@ -247,8 +275,8 @@ class OptimalGaussianLikelihood(Likelihood):
         mean: str = "auto",
         values: str = "unit-interval",
     ) -> None:
-        super().__init__(network, shape)
-        self.floor, self.squash = floor, squashes(mean, values)
+        super().__init__(network, shape, mean, values)
+        self.floor = floor
         self.register_buffer("variance", torch.ones(()))
         self.register_buffer("batches", torch.zeros(()))
 
@@ -262,7 +290,7 @@ class OptimalGaussianLikelihood(Likelihood):
 
     def forward(self, z: Float[Tensor, "*lead latent"]) -> BatchNormalPixels | ScaledNormalPixels:
         (mean,) = self.outputs(z)
-        mean = mean.sigmoid() if self.squash else mean
+        mean = self.located(mean)
         if not self.training:
             return ScaledNormalPixels(mean, self.variance.clamp_min(self.floor).log(), len(self.shape))
         observe = self._observe if torch.is_grad_enabled() else _forget
@@ -291,6 +319,14 @@ class DiscretizedLogisticLikelihood(Likelihood):
 
     The location is free, since the black level gets all the mass only when it lies well below 0; it begins at 1/2,
     and the scale at exp(-2) = 0.14, about the spread of grey values.
+
+    Args:
+        network: from codes to what the last layer reads.
+        shape: of one example.
+        levels: grey levels, from 0 to 1 in equal steps.
+
+    Raises:
+        ValueError: fewer than 2 levels.
     """
 
     def __init__(self, network: nn.Module, shape: tuple[int, ...], levels: int = 256) -> None:

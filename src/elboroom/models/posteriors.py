@@ -16,6 +16,7 @@ from elboroom.distributions import (
     LegacyNormal,
     Point,
 )
+from elboroom.errors import one_of
 from elboroom.models.heads import head_of
 from elboroom.models.steps import FlowStep
 from elboroom.numerics import at_least_float32
@@ -42,7 +43,18 @@ def clip_norm(
 
 
 class _Clipped(nn.Module):
-    """What all posteriors share: the latent size, the clipping radius, and the base location."""
+    """What all posteriors share: the latent size, the clipping radius, and the base location.
+
+    Args:
+        network: in front of the head.
+        outputs: of the head.
+        latent: dimensions of the code.
+        clip: factor c of latent clipping, which holds the norm of the location within the radius c·sqrt(latent); None:
+            no clipping.
+
+    Raises:
+        ValueError: fewer than 1 latent, or a clipping factor that is not positive.
+    """
 
     covers = True  # whether q(z|x) > 0 wherever p(z) > 0: else no number of samples brings log p(x)
 
@@ -95,6 +107,15 @@ class GaussianPosterior(_Factorized):
     With ``legacy_logsigma`` the second output is s = log σ, as a program in wide use samples, and in
     training the rate to a standard normal prior is that program's, which takes s for log σ². In evaluation mode the
     rate is that of the Gaussian that is sampled from, so that reported bounds are bounds.
+
+    Args:
+        network: in front of the head.
+        latent: dimensions of the code, 1 or more.
+        clip: factor c of latent clipping, which holds the norm of μ within the radius c·sqrt(latent); None: none.
+        legacy_logsigma: as above.
+
+    Raises:
+        ValueError: fewer than 1 latent, or a clipping factor that is not positive.
     """
 
     family = DiagonalNormal
@@ -113,7 +134,10 @@ class GaussianPosterior(_Factorized):
 
 
 class LaplacePosterior(_Factorized):
-    """q(z|x) = Laplace(m(x), s(x)) in each dimension; one linear head gives m and log s. The variance is 2 s²."""
+    """q(z|x) = Laplace(m(x), s(x)) in each dimension; one linear head gives m and log s. The variance is 2 s².
+
+    Arguments and errors are those of `GaussianPosterior`; clipping acts on m.
+    """
 
     family = DiagonalLaplace
 
@@ -131,8 +155,10 @@ class UniformPosterior(_Factorized):
 
     It does not cover the prior: its importance-weighted bound is a bound, but does not reach log p(x).
 
+    Arguments beside the support are those of `GaussianPosterior`.
+
     Raises:
-        ValueError: a support that is not positive.
+        ValueError: a support or a clipping factor that is not positive, or fewer than 1 latent.
     """
 
     family = DiagonalUniform
@@ -172,7 +198,7 @@ class IafPosterior(_Clipped):
     Args:
         network: in front of the head.
         latent: dimensions of the code.
-        clip: of the base's mean.
+        clip: factor c of latent clipping, of the base's mean: its norm is held within the radius c·sqrt(latent).
         steps: autoregressive steps.
         width: hidden units for each dimension of the code.
         layers: hidden layers of each network.
@@ -209,11 +235,22 @@ class IafPosterior(_Clipped):
 
 
 class PointPosterior(_Clipped):
-    """The plain autoencoder: z = μ(x), optionally squashed into (-1, 1) by tanh."""
+    """The plain autoencoder: z = μ(x), optionally squashed into (-1, 1).
+
+    Args:
+        network: in front of the head.
+        latent: dimensions of the code, 1 or more.
+        clip: factor c of latent clipping, which holds the norm of the code within the radius c·sqrt(latent).
+        squash: ``none`` or ``tanh``.
+
+    Raises:
+        ValueError: fewer than 1 latent, or a clipping factor that is not positive.
+        InputError: an unknown ``squash``.
+    """
 
     def __init__(self, network: nn.Module, latent: int, clip: float | None = None, squash: str = "none") -> None:
         super().__init__(network, latent, latent, clip)
-        self.squash = squash == "tanh"
+        self.squash = one_of("squash", squash, ("none", "tanh")) == "tanh"
 
     def noise(self, generator: torch.Generator, k: int, batch: int) -> Float[Tensor, "k batch zero"]:
         """No noise: k times the batch, of width zero."""

@@ -241,5 +241,5 @@ class FlowPrior(nn.Module):
         self.steps = nn.ModuleList(FlowStep(scale, limit, latent, reverse=i % 2 == 0, **network) for i in range(steps))
 
     def forward(self, encoder: nn.Module | None = None) -> AutoregressiveFlow:
-        device = self.steps[0].shift.direct.bias.device
-        return AutoregressiveFlow([step() for step in self.steps], self.latent, device)
+        like = self.steps[0].shift.direct.bias
+        return AutoregressiveFlow([step() for step in self.steps], self.latent, like.device, like.dtype)

@@ -24,6 +24,7 @@ from elboroom.networks import resnet
 from elboroom.networks.conv import SMALLEST
 from elboroom.networks.layers import activation as activation_named
 from elboroom.networks.normalized import Causal, Conv, Linear
+from elboroom.numerics import full_precision
 
 BACK = 3  # a long skip leaps over so many blocks
 
@@ -128,7 +129,7 @@ class Decoder(nn.Module):
         Exact: what a position needs of those before it is kept, not approximated. Without gradient, and in the
         precision of the weights.
         """
-        with torch.no_grad(), torch.autocast(maps.device.type, enabled=False):
+        with torch.no_grad(), full_precision(maps.device):
             return _Walk(self, head, maps.to(self.first.bias.dtype))(choose)
 
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from elboroom.errors import one_of
 from elboroom.numerics import log_mean_exp
 from elboroom.objectives.needs import given
 from elboroom.objectives.schedules import constant
@@ -18,12 +19,19 @@ __all__ = [
 ]
 
 Warmup = Callable[[Tensor | None], Tensor | float]
+GRADIENTS = ("standard", "doubly-reparameterized")
 
 
 def rate(draw: Draw) -> Float[Tensor, " batch"]:
-    """KL(q(z|x) || p(z)) of each example: in closed form where there is one, else the sample estimate (nats)."""
+    """KL(q(z|x) || p(z)) of each example: in closed form where there is one, else the sample estimate (nats).
+
+    Raises:
+        ValueError: there is no density q(z|x), of a point posterior or of codes that chains have brought.
+    """
     if draw.rate is not None:
         return draw.rate.sum(-1)
+    if draw.sampled is not None:
+        raise ValueError("codes that chains have brought have no rate; use the objective 'monte-carlo-em'")
     if draw.log_qz is None:
         raise ValueError("a point posterior has no rate; use the objective 'reconstruction'")
     return (draw.log_qz - draw.log_pz).mean(0)
@@ -84,15 +92,13 @@ def importance_weighted(draw: Draw, *, gradient: str = "standard") -> Terms:
 
     Raises:
         ValueError: the posterior is a point, which has no density.
-        InputError: ``draw.log_qz_detached`` is wanted and was not asked for.
+        InputError: an unknown ``gradient``, or ``draw.log_qz_detached`` is wanted and was not asked for.
     """
     if draw.log_qz is None:
         raise ValueError("a point posterior has no density, hence no importance weights; use 'reconstruction'")
     bound = log_mean_exp(draw.log_px + draw.log_pz - draw.log_qz)
     watched = {"distortion": -draw.log_px.mean(0).detach(), "rate": rate(draw).detach()}
-    trained = bound
-    if gradient == "doubly-reparameterized":
-        trained = doubly_reparameterized(draw)
+    trained = bound if one_of("gradient", gradient, GRADIENTS) == "standard" else doubly_reparameterized(draw)
     return Terms({"nll-bound": -trained, **watched}, weights=dict.fromkeys(watched, 0.0), own_bound=bound.detach())
 
 
@@ -106,14 +112,15 @@ def doubly_reparameterized(draw: Draw) -> Float[Tensor, " batch"]:
 
     Tucker et al. (2018), arXiv:1810.04152, eq. (8). The two differ in their weights and share one decoder pass, so
     :math:`\partial_{z_i} \log w_i` is had by a backward pass to z alone, and :math:`(\tilde w_i^2 - \tilde w_i)` times
-    it is added to what flows into z. Not for `torch.compile`, which cannot trace that pass.
+    it is added to what flows into z, where anything does. Not for `torch.compile`, which cannot trace that pass.
     """
     log_w = draw.log_px + draw.log_pz - given(draw, "log_qz_detached", "importance-weighted")
     bound = log_mean_exp(log_w.detach())
-    if not draw.z.requires_grad or not torch.is_grad_enabled():
+    if not log_w.requires_grad:
         return bound
     weight = torch.softmax(log_w.detach(), 0)
-    (slope,) = torch.autograd.grad(log_w.sum(), draw.z, retain_graph=True)
-    through_z = ((weight.square() - weight) * (slope * draw.z).sum(-1)).sum(0)
-    surrogate = (weight * log_w).sum(0) + through_z
+    surrogate = (weight * log_w).sum(0)
+    if draw.z.requires_grad:
+        (slope,) = torch.autograd.grad(log_w.sum(), draw.z, retain_graph=True)
+        surrogate = surrogate + ((weight.square() - weight) * (slope * draw.z).sum(-1)).sum(0)
     return bound + surrogate - surrogate.detach()

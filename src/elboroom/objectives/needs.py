@@ -76,7 +76,11 @@ def ask(
 
 
 def given(draw: Draw, name: str, objective: str) -> Any:
-    """A field of the draw that an objective cannot do without; InputError where it was not asked for."""
+    """A field of the draw that an objective cannot do without.
+
+    Raises:
+        InputError: it was not asked for.
+    """
     value = getattr(draw, name)
     if value is None:
         raise InputError(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from elboroom.errors import InputError
+from elboroom.errors import InputError, one_of
 from elboroom.numerics import LOG_2PI
 from elboroom.objectives.bounds import Warmup, rate
 from elboroom.objectives.needs import given
@@ -69,8 +69,9 @@ def mu(draw: Draw, *, mean: str = "total", variance: str = "abs", allow_unbounde
 
     Raises:
         ValueError: the posterior has no variance.
-        InputError: ``signed`` without ``allow_unbounded``.
+        InputError: an unknown ``mean`` or ``variance``, or ``signed`` without ``allow_unbounded``.
     """
+    of_mean, of_variance = one_of("mean", mean, MEAN_TERMS), one_of("variance", variance, VARIANCE_TERMS)
     base = draw.base
     if base is None or base.log_var is None:
         raise ValueError("μ-VAE's regularizer needs a posterior with a variance, such as 'gaussian'")
@@ -81,7 +82,7 @@ def mu(draw: Draw, *, mean: str = "total", variance: str = "abs", allow_unbounde
             "Take 'abs', or watch it happen with allow_unbounded: true."
         )
     batch = base.loc.shape[0]
-    bars = {"mean-bar": MEAN_TERMS[mean](base.loc), "variance-bar": VARIANCE_TERMS[variance](base.log_var)}
+    bars = {"mean-bar": MEAN_TERMS[of_mean](base.loc), "variance-bar": VARIANCE_TERMS[of_variance](base.log_var)}
     return Terms(
         {"distortion": -draw.log_px.mean(0), "rate": rate(draw).detach()},
         batch={name: value / batch for name, value in bars.items()},
@@ -91,6 +92,8 @@ def mu(draw: Draw, *, mean: str = "total", variance: str = "abs", allow_unbounde
 
 
 # Mutual posterior divergence ---------------------------------------------------------------------------------------
+
+PAIR_SOFTPLUS = ("before-mean", "after-mean", "after-mean-sept")
 
 
 def mutual_divergence(
@@ -123,10 +126,10 @@ def mutual_divergence(
         ``distortion``, ``rate`` [batch]; ``mutual-divergence``, ``mpd-std``, and ``mpd`` for the eye (nats).
 
     Raises:
-        InputError: the base posterior is not Gaussian; or ``after-mean-sept`` with eta 0.
+        InputError: the base posterior is not Gaussian; an unknown ``pair_softplus``; or ``after-mean-sept`` with eta 0.
     """
     base = _gaussian(draw, "mutual-divergence")
-    before = pair_softplus == "before-mean"
+    before = one_of("pair_softplus", pair_softplus, PAIR_SOFTPLUS) == "before-mean"
     by_dim, soft, std = mutual_statistics(base.loc, base.log_var, softplus=before)
     rates = rate(draw)
     example = {"distortion": -draw.log_px.mean(0), "rate": rates if free_bits is None else rates.detach()}
@@ -187,7 +190,7 @@ def free_bits(
         warmup: factor of beta at ``draw.step``.
 
     Raises:
-        InputError: no rate by dimension, or latents that groups of ``size`` do not divide.
+        InputError: no rate by dimension, latents that groups of ``size`` do not divide, or an unknown ``per``.
     """
     limited = _by_group(draw, per, size).mean(0).clamp_min(nats).sum()
     return Terms(
@@ -198,7 +201,7 @@ def free_bits(
 
 
 def _by_group(draw: Draw, per: str, size: int) -> Float[Tensor, "batch groups"]:
-    if per == "total":
+    if one_of("per", per, ("total", "dimension", "group")) == "total":
         return rate(draw)[:, None]
     if draw.rate is None:
         raise InputError(
@@ -238,6 +241,11 @@ def capacity(draw: Draw, *, nats: float = 25.0, steps: int = 10000, weight: floa
 
 # The aggregate posterior against the prior --------------------------------------------------------------------------
 
+KERNELS = {
+    "imq": lambda square, c: c / (c + square),
+    "rbf": lambda square, c: (-square / c).exp(),
+}
+
 
 def squared_mmd(
     x: Float[Tensor, "n latent"],
@@ -252,18 +260,18 @@ def squared_mmd(
 
     with :math:`k = \sum_s c_s / (c_s + \|a - b\|^2)` (``imq``) or :math:`\sum_s e^{-\|a - b\|^2 / c_s}` (``rbf``).
     Gretton et al. (2012), eq. (5); kernels of Tolstikhin et al. (2018), arXiv:1711.01558, section 4.
+
+    Raises:
+        InputError: an unknown kernel.
     """
+    similarity = KERNELS[one_of("kernel", kernel, KERNELS)]
     both = torch.cat([x, y])
     both = both - both.mean(0).detach()  # the distances stay, and lose fewer digits in the product below
     norm = both.square().sum(-1)
     square = (norm[:, None] + norm - 2 * both @ both.T).clamp_min(0)
-    values = sum(_kernel(kernel, square, 2 * s * x.shape[1]) for s in scales)
+    values = sum(similarity(square, 2 * s * x.shape[1]) for s in scales)
     n = len(x)
     return values[:n, :n].mean() + values[n:, n:].mean() - 2 * values[:n, n:].mean()
-
-
-def _kernel(kind: str, square: Float[Tensor, "n m"], c: float) -> Float[Tensor, "n m"]:
-    return c / (c + square) if kind == "imq" else (-square / c).exp()
 
 
 def mmd(
@@ -288,7 +296,7 @@ def mmd(
         warmup: factor of λ at ``draw.step``.
 
     Raises:
-        InputError: ``prior_z`` was not asked for.
+        InputError: ``prior_z`` was not asked for, or an unknown kernel.
     """
     example = {"distortion": -draw.log_px.mean(0)}
     if draw.log_qz is not None:
@@ -310,8 +318,8 @@ def info_vae(
 
     .. math:: D + (1 - \alpha)\,\mathrm{KL}(q(z|x) \| p(z)) + (\alpha + \lambda - 1)\,\mathrm{MMD}^2(q(z), p(z))
 
-    Zhao et al. (2017), arXiv:1706.02262, eq. (6). The MMD acts on the batch. A bound on log p(x) for α ≤ 0. Prior draws
-    carry no gradient.
+    Zhao et al. (2017), arXiv:1706.02262, eq. (6). The MMD acts on the batch. A bound on log p(x) for α ≤ 0 and
+    α + λ ≥ 1. Prior draws carry no gradient.
 
     Args:
         draw: with a rate, and ``prior_z``.
@@ -322,7 +330,7 @@ def info_vae(
         warmup: factor of both weights at ``draw.step``.
 
     Raises:
-        InputError: ``prior_z`` was not asked for.
+        InputError: ``prior_z`` was not asked for, or an unknown kernel.
     """
     factor = (warmup or constant)(draw.step)
     distance = squared_mmd(draw.z.flatten(0, 1), given(draw, "prior_z", "info-vae"), kernel=kernel, scales=scales)
@@ -358,7 +366,7 @@ def total_correlation(
         warmup: factor of beta at ``draw.step``.
 
     Raises:
-        InputError: the base posterior is not Gaussian, or ``train_size`` was not asked for.
+        InputError: the base posterior is not Gaussian, ``train_size`` was not asked for, or an unknown ``sampling``.
     """
     base = _gaussian(draw, "total-correlation")
     size = given(draw, "train_size", "total-correlation")
@@ -389,6 +397,9 @@ def log_aggregate(
     :math:`q(z_i) \approx \sum_j w_{ij}\, q(z_i | x_j)`. ``weighted``: :math:`w = 1 / (NB)`, in expectation
     never above the true log q(z), and log N below it where all posteriors agree; ``stratified``: rows of weights that
     add up to 1, with 1/N for the example's own posterior. Chen et al. (2018), arXiv:1802.04942, appendix C.1 and C.2.
+
+    Raises:
+        InputError: an unknown ``sampling``.
     """
     gap = z[:, :, None] - loc
     log_q = -0.5 * (gap.square() * (-log_var).exp() + (log_var + LOG_2PI))
@@ -399,7 +410,7 @@ def log_aggregate(
 
 
 def _log_weights(batch: int, train_size: int, sampling: str, like: Tensor) -> Float[Tensor, "batch batch"]:
-    if sampling == "weighted" or batch == 1:
+    if one_of("sampling", sampling, ("weighted", "stratified")) == "weighted" or batch == 1:
         return like.new_full((batch, batch), -math.log(train_size * batch))
     others = batch - 1
     weight = like.new_full((batch, batch), 1 / others)
@@ -422,12 +433,16 @@ def dip(draw: Draw, *, off_diagonal: float = 10.0, diagonal: float = 5.0) -> Ter
         draw: of a posterior with a density.
         off_diagonal: :math:`\lambda_{od}`.
         diagonal: :math:`\lambda_d`.
+
+    Raises:
+        ValueError: no encoder was asked for the codes, or it gave points.
     """
+    rates = rate(draw)
     centred = draw.base.loc - draw.base.loc.mean(0)
     covariance = centred.T @ centred / len(centred)
     variances = covariance.diagonal()
     return Terms(
-        {"distortion": -draw.log_px.mean(0), "rate": rate(draw)},
+        {"distortion": -draw.log_px.mean(0), "rate": rates},
         {
             "covariances": covariance.square().sum() - variances.square().sum(),
             "variances": (variances - 1).square().sum(),

@@ -228,7 +228,7 @@ def about(run: RunFolder) -> str:
         objective.kind,
         weight,
         f"clip {clip:g}" if clip else "",
-        "" if objective.is_bound else "no bound on log p(x)",
+        "" if run.config.trains_bound else "no bound on log p(x)",
         "" if run.config.trains_encoder else "the encoder is not trained",
     ]
     if run.config.model.likelihood.kind == "grey-bce":

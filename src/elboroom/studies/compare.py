@@ -255,10 +255,10 @@ def _trained(run: Kept, score: Score) -> str:
     if told:
         return "" if told == "bound" else told
     try:
-        objective = run_from({k: v for k, v in run.config.items() if k != "format"}).objective
+        config = run_from({k: v for k, v in run.config.items() if k != "format"})
     except (InputError, TypeError):
         return "objective not recorded"
-    return "" if objective.is_bound else f"no bound ({objective.kind})"
+    return "" if config.trains_bound else f"no bound ({config.objective.kind})"
 
 
 def ranked(rows: list[Row], better: str) -> list[Row]:

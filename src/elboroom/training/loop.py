@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from elboroom.data import Data
 from elboroom.errors import Diverged, InputError, Stopped
-from elboroom.numerics import Randomness
+from elboroom.numerics import Randomness, full_precision
 from elboroom.objectives.needs import ask
 from elboroom.records import Asked, Draw, Terms
 from elboroom.training.average import Average
@@ -227,8 +227,9 @@ class Trainer:
         small step.
         """
         draw = self.model(x, noise, asked)
-        terms = self.objective(draw)
-        loss = terms.loss
+        with full_precision(self.device):
+            terms = self.objective(draw)
+            loss = terms.loss
         return loss, term_values(terms, draw, loss), None if self.companion is None else draw
 
     def _open_meter(self) -> Meter:
@@ -238,6 +239,7 @@ class Trainer:
         with torch.no_grad(), self.autocast():
             noise = self.model.noise(self.random("noise", 0), self.plan.samples, len(rows))
             draw = self.model(batch.x, noise, self._asked(0, noise, batch.x))
+        with torch.no_grad():
             terms = self.objective(draw)
         beside = self.companion.names if self.companion is not None else ()
         return Meter([*term_names(terms, draw), *beside], self.device, term_floors(terms))
