@@ -70,9 +70,11 @@ def data(config: configs.Run, folder: Path | None = None) -> Data:
     likelihood = config.model.likelihood
     if loaded.values not in likelihood.takes:
         raise InputError(_support(config, loaded))
-    if config.companion is not None and loaded.classes is None:
+    bare = [split for split, examples in loaded.splits().items() if examples.labels is None]
+    if config.companion is not None and bare:
+        where = "" if loaded.classes is None else f" in its split '{bare[0]}'"
         raise InputError(
-            f"companion '{config.companion.kind}' needs labels; '{loaded.title}' has none. "
+            f"companion '{config.companion.kind}' needs labels; '{loaded.title}' has none{where}. "
             "Give labels with the data, or leave the companion out (--companion null)."
         )
     waits = ["patience"] if config.training.patience else []

@@ -82,7 +82,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 def identity(folder: Path) -> str:
     """`Run.identity` of the configuration as config.yaml holds it."""
-    return identity_of(parse_yaml((folder / "config.yaml").read_text(encoding="utf-8"), str(folder / "config.yaml")))
+    path = folder / "config.yaml"
+    return identity_of(parse_yaml(path.read_text(encoding="utf-8"), str(path)), folder)
 
 
 def write_state(folder: Path, status: str, **more: Any) -> None:
@@ -155,10 +156,13 @@ def read_sessions(folder: Path) -> list[dict[str, Any]]:
 
 def code_commit() -> str | None:
     """The git commit of this code, marked where files differ from it; None outside a checkout of the project."""
-    here = Path(__file__).parent
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    describe = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    told = {"capture_output": True, "text": True, "check": True}
     try:
-        args = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-        return subprocess.run(args, capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], **told)  # not the user's, around a .venv
+        return subprocess.run([*git, *describe], **told).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -183,7 +187,8 @@ def load(folder: str | Path, *, checkpoint: str = "auto", device: str = "cpu", t
         trust: allow a configuration that names the user's own parts; importing them runs their code.
 
     Raises:
-        InputError: no run folder, no such checkpoint, a torn or edited one, or a part that needs trust.
+        InputError: no run folder, no such checkpoint, or a part that needs trust. That a checkpoint is torn shows
+            where its weights are read.
     """
     folder = Path(folder)
     if not (folder / "config.yaml").exists():
@@ -223,7 +228,8 @@ def needs_encoder(run: "Run") -> None:
 class Run:
     """A trained model with its configuration, data and checkpoint. Arrays in, arrays out.
 
-    Images are [n, C, H, W] or [n, H, W] (vectors [n, D]), uint8 in 0..255 or floats as the model was trained on.
+    Images are [n, C, H, W] or [n, H, W] (vectors [n, D]), uint8 in 0..255 or floats as the model was trained on; of
+    binary data also uint8 in 0..1.
     """
 
     def __init__(self, folder: Path, config: RunConfig, checkpoint: str, device: torch.device) -> None:
@@ -359,7 +365,7 @@ class Run:
             x = x.unsqueeze(1) if self.shape[0] == 1 else x.unsqueeze(0)
         if tuple(x.shape[1:]) != self.shape:
             raise InputError(f"the model takes [n, {', '.join(map(str, self.shape))}], got {list(x.shape)}.")
-        x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+        x = x.float() / (255 if _is_grey(x, self.values) else 1)
         if not x.isfinite().all():
             raise InputError("the images hold NaN or infinite values; fill or remove them first.")
         if self.values != "real" and len(x) and (x.min() < 0 or x.max() > 1):
@@ -421,6 +427,11 @@ class Run:
                 "Train with dynamic binarization and 'bernoulli', or with 'gaussian'."
             )
         return offset
+
+
+def _is_grey(x: Tensor, values: str) -> bool:
+    """Whether numbers are grey levels of 0 to 255: bytes, but not the zeros and ones of binary data."""
+    return x.dtype == torch.uint8 and not (values == "binary" and len(x) and x.max() <= 1)
 
 
 def _gather(parts: Any) -> Array:

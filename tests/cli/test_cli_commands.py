@@ -142,6 +142,14 @@ def test_images_that_do_not_fit(run, images, words):
         elboroom.load(run).encode(images)
 
 
+def test_bytes_of_binary_data_are_what_their_range_says(finished):
+    """A file of zeros and ones is read as such in training, and so is an array."""
+    x = np.random.default_rng(0).integers(0, 2, (5, 8, 8), dtype=np.uint8)
+    opened = elboroom.load(finished)
+    for same in (x, x.astype(bool), x.astype(float), 255 * x):
+        np.testing.assert_array_equal(opened.prepare(same).cpu().numpy()[:, 0], x)
+
+
 def test_codes_that_do_not_fit(run):
     with pytest.raises(InputError, match="codes are"):
         elboroom.load(run).decode(np.zeros((2, 5)))

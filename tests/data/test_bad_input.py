@@ -126,6 +126,7 @@ CASES = {
     "mat of version 7.3": ({"x.mat": b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM"}, "x.mat", "x.mat", "-v7"),
     "csv with text": ({"x.csv": b"1,2\n3,four\n"}, "x.csv", "four", "all of them numbers"),
     "csv with a hole": ({"x.csv": b"1,2\n3,\n5,6\n"}, "x.csv", "x.csv", "fill or drop missing"),
+    "csv with a hole in its first line": ({"x.csv": b"1,,3\n4,5,6\n7,8,9\n"}, "x.csv", "first line", "fill or drop"),
     "csv with nan": ({"x.csv": b"1,2\n3,nan\n5,6\n"}, "x.csv", "row 1", "Fill such values"),
     "csv ragged": ({"x.csv": b"a,b\n1,2\n3,4,5\n"}, "x.csv", "line 3", "same number of cells"),
     "csv empty": ({"x.csv": b""}, "x.csv", "x.csv", "one example a row"),

@@ -101,6 +101,32 @@ def test_official_splits_of_npz_stand(tmp_path):
     assert data.train.labels is not None and data.test.labels is None
 
 
+def test_splits_of_npz_may_be_named_alone(tmp_path):
+    np.savez(tmp_path / "x.npz", train=GREY[:20], validation=GREY[20:24], test=GREY[24:])
+    data = load(Config(path=str(tmp_path / "x.npz")))
+    assert {name: len(s) for name, s in data.splits().items()} == {"train": 20, "valid": 4, "test": 6}
+
+
+def test_names_of_classes_are_as_long_as_the_longest_of_any_split(tmp_path):
+    names = {"y_train": np.array(["1", "2"] * 10), "y_test": np.array(["10", "2"] * 5)}
+    np.savez(tmp_path / "x.npz", x_train=GREY[:20], x_test=GREY[20:], **names)
+    data = load(Config(path=str(tmp_path / "x.npz")))
+    assert data.classes == ("1", "10", "2")
+    assert data.test.labels.tolist() == [1, 2] * 5
+
+
+def test_labels_of_numbers_in_one_split_and_names_in_another(tmp_path):
+    np.savez(tmp_path / "x.npz", x_train=GREY[:20], y_train=np.arange(20) % 2, x_test=GREY[20:], y_test=["1"] * 10)
+    data = load(Config(path=str(tmp_path / "x.npz")))
+    assert (data.classes, data.test.labels.tolist()) == (("0", "1"), [1] * 10)
+
+
+def test_csv_whose_other_columns_are_named_by_numbers(tmp_path):
+    (tmp_path / "t.csv").write_text("label,0,1\n" + "a,1,2\nb,3,4\n" * 4)
+    data = load(Config(path=str(tmp_path / "t.csv")))
+    assert (data.classes, data.shape) == (("a", "b"), (2,))
+
+
 def test_test_files_beside_an_idx_file(tmp_path):
     for name, images, labels in (("train", GREY[:20], LABELS[:20]), ("t10k", GREY[20:], LABELS[20:])):
         write_idx(tmp_path / f"{name}-images-idx3-ubyte.gz", images, pack=True)

@@ -5,8 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from elboroom.distributions import StandardNormal
+from elboroom.errors import InputError
+from elboroom.models import FlowPrior
 from elboroom.networks.initialize import data_dependent_
-from elboroom.networks.layers import he_normal_
+from elboroom.networks.layers import glorot_, he_normal_, normal_
 from elboroom.networks.normalized import Causal, Conv, Linear, Transposed, raster_mask
 
 
@@ -101,6 +104,21 @@ def test_cropped_rows_change_nothing(kernel, centre):
 def test_raster_masks_by_hand():
     assert raster_mask(3, False)[0, 0].tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 0]]
     assert raster_mask(3, True)[0, 0].tolist() == [[1, 1, 1], [1, 1, 0], [0, 0, 0]]
+
+
+def test_he_initialization_keeps_a_flow_near_what_it_is():
+    """Lengths of sqrt(2) in its last layers would multiply through all steps, and its first density be 0."""
+    prior = FlowPrior(32)
+    he_normal_(prior)
+    z = torch.randn(100, 32)
+    assert (prior().log_prob(z) - StandardNormal(32).log_prob(z)).abs().max() < 60
+    assert prior().draw(100, torch.Generator().manual_seed(0)).isfinite().all()
+
+
+@pytest.mark.parametrize("start", [glorot_, lambda network: normal_(network, 0.01)], ids=["glorot", "normal"])
+def test_deviations_of_weights_mean_nothing_where_lengths_are_parameters(start):
+    with pytest.raises(InputError, match="no meaning for normalized weights"):
+        start(Conv(4, 8, 3))
 
 
 def test_he_initialization_has_its_mean_square():

@@ -10,8 +10,8 @@ import torch
 import yaml
 from torch import nn
 
-from elboroom import InputError, build
-from elboroom.config import run_from, to_yaml
+from elboroom import InputError, build, runs
+from elboroom.config import load_run, run_from, to_yaml
 from elboroom.config.files import parse_yaml
 from elboroom.networks.initialize import data_dependent_
 from elboroom.objectives import elbo, mu
@@ -187,6 +187,18 @@ def test_init_from_starts_where_the_other_run_ended(tmp_path):
     assert all(torch.equal(v, other[k]) for k, v in made.model.state_dict().items())
 
 
+def test_a_run_that_began_at_its_neighbour_is_opened_and_goes_on(tmp_path):
+    """Siblings are what `elboroom train` makes: the path from one to the other has one name only."""
+    execute(config(), tmp_path / "runs" / "first")
+    begun = config(run={"init_from": str(tmp_path / "runs" / "first")})
+    folder = tmp_path / "runs" / "second"
+    execute(begun, folder)
+    assert runs.load(folder).model is not None
+    longer = extend(folder, load_run(folder / "config.yaml"), ["--training.epochs", "3"])
+    execute(longer, folder, resume=True)
+    assert runs.read_state(folder)["epoch"] == 3
+
+
 def test_init_from_runs_no_code_that_the_run_itself_does_not_name(tmp_path):
     execute(config(), tmp_path / "first")
     path = tmp_path / "first" / "config.yaml"
@@ -212,6 +224,7 @@ def test_a_lengthened_run_equals_the_longer_run(tmp_path):
         check_resumable(tmp_path / "short")
     check_resumable(tmp_path / "short", longer=True)
     longer = extend(tmp_path / "short", run, ["--training.epochs", "4"])
+    assert check_resumable(tmp_path / "short")["status"] == "stopped"  # were it killed here, it would not pass as done
     execute(longer, tmp_path / "short", resume=True)
     execute(config(average=0.9, epochs=4), tmp_path / "long")
     assert weights(tmp_path / "short") == weights(tmp_path / "long")
@@ -225,6 +238,14 @@ def test_what_was_trained_cannot_be_changed_afterwards(tmp_path):
     with pytest.raises(InputError, match="depends on these options"):
         extend(tmp_path / "run", run, ["--training.batch", "5"])
     assert (tmp_path / "run/config.yaml").read_text() == before == to_yaml(run)
+
+
+def test_the_least_rate_of_a_plateau_is_that_of_drops_and_decay_together(tmp_path):
+    """0.9^7 is the first power of 0.9 under a half."""
+    run = config(epochs=50, schedule={"kind": "plateau", "patience": 99, "decay": 0.9, "least": 0.5})
+    (tmp_path / "unused").mkdir()
+    made = trainer(run, tmp_path)
+    assert made.run().step == 7
 
 
 def test_a_plateau_drops_the_rate_and_ends_the_training(tmp_path):

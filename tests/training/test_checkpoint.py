@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,8 +16,8 @@ from torch import nn
 from elboroom import runs
 from elboroom.config import load_run, to_yaml
 from elboroom.config.files import merged, run_from, to_dict
-from elboroom.errors import InputError
-from elboroom.studies.execute import execute
+from elboroom.errors import InputError, Stopped
+from elboroom.studies.execute import check_resumable, execute
 from elboroom.training import checkpoint
 from elboroom.training.checkpoint import Checkpoint, Store, optimizer_tensors, pack, restore_optimizer, unpack
 
@@ -253,6 +254,38 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path, trained, chang
     with pytest.raises(InputError, match=r"another configuration .*Undo the edit"):
         execute(load_run(other / "config.yaml"), other, resume=True)
     assert content(other) == before
+
+
+def test_training_does_not_go_on_with_other_data(tmp_path, tiny):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", rng.random((40, 4)).round())
+    own = run_from({**to_dict(tiny()), "data": {"path": str(tmp_path / "x.npy"), "binarize": "none"}})
+    with pytest.raises(Stopped):
+        execute(own, tmp_path / "run", stop=lambda: "now")
+    np.save(tmp_path / "x.npy", rng.random((30, 4)).round())
+    before = content(tmp_path / "run")
+    with pytest.raises(InputError, match=r"it was trained on other data than 'x.npy' is now.*Put them back"):
+        execute(own, tmp_path / "run", resume=True)
+    assert content(tmp_path / "run") == before
+
+
+def test_going_on_from_an_older_checkpoint_as_the_cure_says(tmp_path, tiny):
+    """The last is torn, its `last` is pointed at another one that is kept; the best is one that is gone."""
+    execute(tiny(epochs=4, keep_epochs=[2]), tmp_path / "run")
+    store, whole = checkpoint.Store(tmp_path / "run" / "checkpoints"), content(tmp_path / "run")
+    older = store.steps()[0]
+    torn = store.path(store.latest()) / "model.safetensors"
+    torn.write_bytes(torn.read_bytes()[:-9])
+    with pytest.raises(InputError, match=f"write its name into {store.folder / 'last'} to go on"):
+        runs.load(tmp_path / "run", checkpoint="last").model  # noqa: B018
+    store.point("last", older)
+    for step in store.steps():
+        if step != older:
+            store.remove(step)
+    check_resumable(tmp_path / "run")
+    execute(load_run(tmp_path / "run" / "config.yaml"), tmp_path / "run", resume=True, stop=lambda: None)
+    assert runs.load(tmp_path / "run").model is not None
+    assert content(tmp_path / "run").keys() == whole.keys()
 
 
 def test_identity_of_a_folder_is_the_hash_of_its_configuration(trained):

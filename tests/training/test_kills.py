@@ -85,6 +85,12 @@ def test_killed_anywhere_and_resumed(tmp_path):
     check(outcome(tmp_path, orders), kills=30)
 
 
+def test_killed_before_the_first_checkpoint_it_begins_with_the_same_weights(tmp_path):
+    begun = {**EVERYTHING, "training": {**EVERYTHING["training"], "init": "data-dependent"}}
+    moments = [5 * n for n in range(1, 7)]
+    check(outcome(tmp_path, [at(begun, n) for n in moments]), kills=len(moments))
+
+
 def test_conv_run_keeps_the_memory_layout_of_its_moments(tmp_path):
     check(outcome(tmp_path, [at(CONV, 0.3, 0.4), at(CONV, 0.7), at(CONV, 0.97)]), kills=3)
 

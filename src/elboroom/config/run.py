@@ -110,11 +110,12 @@ EXTENDABLE = ("epochs", "patience", "log_every", "evaluate_every", "checkpoint_e
 """Fields of training that a run may change when it is resumed: what is done so far stays as it is."""
 
 
-def identity_of(plain: dict[str, Any]) -> str:
-    """`Run.identity` of a configuration as plain values, whatever fields later versions have added."""
+def identity_of(plain: dict[str, Any], folder: Path = Path()) -> str:
+    """`Run.identity` of a configuration as plain values, whatever fields later versions have added; its paths begin in
+    ``folder``."""
     content = {k: v for k, v in plain.items() if k not in ("format", "name")}
     if content.get("init_from"):  # which run of which variant, wherever the study lies
-        content["init_from"] = "/".join(Path(content["init_from"]).parts[-2:])
+        content["init_from"] = "/".join((folder / content["init_from"]).resolve().parts[-2:])
     training = {k: v for k, v in (content.get("training") or {}).items() if k not in EXTENDABLE}
     return _digest(content | {"training": training})
 

@@ -135,8 +135,8 @@ class Stages:
 
 @settings
 class Plateau:
-    """The learning rate is multiplied by ``factor`` whenever the validation loss has not improved for ``patience``
-    evaluations, as in MAE's training (Ma et al. 2019)."""
+    """The learning rate is multiplied by ``factor`` whenever the validation loss has not improved for more than
+    ``patience`` evaluations, as in MAE's training (Ma et al. 2019)."""
 
     kind: Literal["plateau"] = "plateau"
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5

@@ -145,7 +145,7 @@ def label_numbers(
     if not given:
         return list(labels), None
     classes = np.unique(np.concatenate(given))
-    numbers = [None if x is None else np.searchsorted(classes, x.astype(given[0].dtype)) for x in labels]
+    numbers = [None if x is None else np.searchsorted(classes, x.astype(classes.dtype)) for x in labels]
     return numbers, tuple(str(c) for c in classes)
 
 

@@ -241,7 +241,8 @@ SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "val", "validation"), "te
 def by_key(path: Path, keys: list[str], read: Callable[[str], np.ndarray]) -> Parts:
     """Sort the named arrays of a file into parts, by name; a single array needs no particular name."""
     lower = {key.lower(): key for key in keys}
-    found = {part: key_of(lower, IMAGE_KEYS, part) or lower.get(part) for part in SPLIT_NAMES}
+    alone = {part: next((lower[name] for name in names if name in lower), None) for part, names in SPLIT_NAMES.items()}
+    found = {part: key_of(lower, IMAGE_KEYS, part) or alone[part] for part in SPLIT_NAMES}
     found = {part: key for part, key in found.items() if key}
     if not found:
         only = keys[0] if len(keys) == 1 else None
@@ -372,8 +373,11 @@ def csv(path: Path) -> Parts:
             first = file.readline()
         delimiter = max(",;\t", key=first.count)
         header = next(csv_module.reader([first], delimiter=delimiter), [])
-        named = not all(is_number(cell) for cell in header)
+        numbers = [is_number(cell) for cell in header]
+        named = not all(numbers)
         label = next((i for i, c in enumerate(header) if named and c.strip().lower() in LABEL_COLUMNS), None)
+        if named and any(numbers) and label is None:  # no names, but a row with a gap or a word in it
+            raise InputError(f"{path}: its first line holds numbers and other cells. {NUMBERS_ONLY}")
         return {"all": table(path, delimiter, named, [i for i in range(len(header)) if i != label], label)}
 
 

@@ -24,12 +24,12 @@ def sizes(side: int, halvings: int, kernel: int) -> list[int]:
     return result
 
 
-def check_image(shape: tuple[int, ...]) -> None:
-    """Images of 8x8 to 64x64 with any number of channels; InputError for anything else."""
-    if len(shape) != 3 or not all(SMALLEST <= side <= LARGEST for side in shape[1:]):
+def check_image(kind: str, shape: tuple[int, ...], smallest: int = SMALLEST) -> None:
+    """Images of up to 64x64 with any number of channels; InputError for anything else."""
+    if len(shape) != 3 or not all(smallest <= side <= LARGEST for side in shape[1:]):
         raise InputError(
-            f"the 'conv' networks take images of {SMALLEST}x{SMALLEST} to {LARGEST}x{LARGEST}; the data has shape "
-            f"{tuple(shape)}. Choose the 'mlp' networks, or resize the images (--data.size 64)."
+            f"the '{kind}' networks take images of {smallest}x{smallest} to {LARGEST}x{LARGEST}; the data has shape "
+            f"{tuple(shape)}. Choose the 'mlp' networks, or resize the images (--data.size 28)."
         )
 
 
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
         activation: str = "leaky-relu",
     ) -> None:
         super().__init__()
-        check_image(shape)
+        check_image("conv", shape)
         halvings = len(channels) - 1
         height, width = (sizes(side, halvings, kernel)[-1] for side in shape[1:])
         body: list[nn.Module] = [*same_size(kernel, shape[0], channels[0]), activation_named(activation)]
@@ -99,7 +99,7 @@ class Decoder(nn.Module):
         activation: str = "leaky-relu",
     ) -> None:
         super().__init__()
-        check_image(shape)
+        check_image("conv", shape)
         self.kernel, self.shape, self.channels = kernel, tuple(shape), tuple(channels)
         self.grid = list(zip(*(sizes(side, len(channels) - 1, kernel)[::-1] for side in shape[1:]), strict=True))
         small = (channels[0], *self.grid[0])

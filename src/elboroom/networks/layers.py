@@ -52,9 +52,8 @@ def glorot_(network: nn.Module) -> None:
     Raises:
         InputError: the network has layers with normalized weights, whose scale is a parameter of its own.
     """
+    _refuse_normalized(network, "glorot")
     for layer in network.modules():
-        if isinstance(layer, Normalized):
-            raise InputError("init: glorot has no meaning for normalized weights. Choose he or data-dependent.")
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
@@ -62,6 +61,17 @@ def glorot_(network: nn.Module) -> None:
 
 
 def normal_(network: nn.Module, std: float) -> None:
-    """Every weight and bias ~ N(0, std²): Kingma & Welling (2014), section 5, with 0.01 as a deviation."""
+    """Every weight and bias ~ N(0, std²): Kingma & Welling (2014), section 5, with 0.01 as a deviation.
+
+    Raises:
+        InputError: the network has layers with normalized weights.
+    """
+    _refuse_normalized(network, "normal")
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=std)
+
+
+def _refuse_normalized(network: nn.Module, init: str) -> None:
+    """InputError for layers whose weights have a length of their own, which a deviation of weights does not reach."""
+    if any(isinstance(layer, Normalized) for layer in network.modules()):
+        raise InputError(f"init: {init} has no meaning for normalized weights. Choose he or data-dependent.")

@@ -64,9 +64,10 @@ class Normalized(nn.Module, abc.ABC):
 
     @torch.no_grad()
     def he_(self) -> None:
-        """Lengths of sqrt(2): N(0, 2 / inputs) in direction and in mean length; biases zero."""
+        """Lengths of sqrt(2) times the layer's ``spread``: N(0, 2 / inputs) in direction and in mean length; biases
+        zero."""
         nn.init.normal_(self.direction, std=FIRST)
-        self.log_gain.fill_(0.5 * math.log(2))
+        self.log_gain.fill_(math.log(self.spread) + 0.5 * math.log(2))
         self.bias.zero_()
 
 

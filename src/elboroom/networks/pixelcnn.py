@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from elboroom.errors import InputError
 from elboroom.networks import resnet
-from elboroom.networks.conv import SMALLEST
+from elboroom.networks.conv import SMALLEST, check_image
 from elboroom.networks.layers import activation as activation_named
 from elboroom.networks.normalized import Causal, Conv, Linear
 from elboroom.numerics import full_precision
@@ -88,7 +88,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         check_kernels(first, kernels)
-        resnet.check_image("pixelcnn", shape, smallest=SMALLEST if code_channels else 1)
+        check_image("pixelcnn", shape, smallest=SMALLEST if code_channels else 1)
         self.shape, self.maps = tuple(shape), maps
         self.activation = activation_named(activation)
         self.code = nn.Sequential(

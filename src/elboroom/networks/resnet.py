@@ -9,27 +9,14 @@ import itertools
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from elboroom.errors import InputError
-from elboroom.networks.conv import LARGEST, SMALLEST
+from elboroom.networks.conv import check_image, sizes
 from elboroom.networks.layers import activation as activation_named
 from elboroom.networks.normalized import Conv, Linear, Transposed
 
 
-def check_image(kind: str, shape: tuple[int, ...], smallest: int = SMALLEST) -> None:
-    """Images of up to 64x64 with any number of channels; InputError for anything else."""
-    if len(shape) != 3 or not all(smallest <= side <= LARGEST for side in shape[1:]):
-        raise InputError(
-            f"the '{kind}' networks take images of {smallest}x{smallest} to {LARGEST}x{LARGEST}; the data has shape "
-            f"{tuple(shape)}. Choose the 'mlp' networks, or resize the images (--data.size 28)."
-        )
-
-
 def halved(size: tuple[int, ...], times: int) -> list[tuple[int, int]]:
     """Height and width before and after each halving, rounded up: 28 -> 14 -> 7 -> 4."""
-    sizes = [(size[0], size[1])]
-    for _ in range(times):
-        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
-    return sizes
+    return list(zip(*(sizes(side, times, kernel=3) for side in size[:2]), strict=True))
 
 
 class Block(nn.Module):

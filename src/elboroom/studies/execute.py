@@ -1,6 +1,7 @@
 """One run from its configuration to its last checkpoint: fresh, resumed, stopped or diverged."""
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,8 @@ def execute(
         identity = runs.identity(folder) if resume else config.identity
         warn = EarlyWarning(say, warmed_up(chosen))
         told = _both(report, warn)
-        trainer = make_trainer(chosen, data, runtime, folder, identity, stop=stop, report=told, fresh=not resume)
+        fresh = not resume or Store(folder / "checkpoints").latest() is None  # killed before the first checkpoint
+        trainer = make_trainer(chosen, data, runtime, folder, identity, stop=stop, report=told, fresh=fresh)
         if resume:
             trainer.resume()
             warn.recall(folder / "metrics.jsonl")
@@ -121,11 +123,16 @@ def _runtime(training: Training, resumed: Path | None) -> Runtime:
 
 
 def check_resumable(folder: Path, longer: bool = False) -> dict[str, Any]:
-    """The state of a run that can go on; InputError for one that is done (unless it gets longer), or no run at all."""
+    """The state of a run that can go on; InputError for one that is done (unless it gets longer), or no run at all.
+
+    One whose checkpoint is older than its state, because somebody has pointed ``last`` at it, is not done.
+    """
     if not (folder / "config.yaml").exists():
         raise InputError(f"{folder}: no run folder (it has no config.yaml). Give a folder that `elboroom train` wrote.")
     state = runs.read_state(folder)
-    if state["status"] == "done" and not longer:
+    step = Store(folder / "checkpoints").latest()
+    behind = step is not None and step < state.get("step", 0)
+    if state["status"] == "done" and not (longer or behind):
         raise InputError(
             f"{folder}: already done. Look at it (`elboroom evaluate {folder}`), or lengthen it "
             f"(`elboroom resume {folder} --training.epochs 60`)."
@@ -174,4 +181,7 @@ def lengthen(folder: Path, changed: RunConfig) -> None:
         content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
         lengths = {name: to_dict(changed)["training"][name] for name in EXTENDABLE}
         content["training"] = {**(content.get("training") or {}), **lengths}
+        state = runs.read_state(folder)
+        if state["status"] == "done":  # from here on it is not, whatever happens before it goes on
+            replace_text(folder / "state.json", json.dumps({**state, "status": "stopped"}) + "\n")
         replace_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))

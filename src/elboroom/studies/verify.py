@@ -196,7 +196,7 @@ def _config(run: Kept, where: str) -> Findings:
     if not path.is_file():
         yield Finding(f"{where}config.yaml", "is missing")
         return
-    now, trained = identity_of(run.config), state.get("config")
+    now, trained = identity_of(run.config, run.path), state.get("config")
     if trained not in (None, now):
         yield Finding(f"{where}config.yaml", f"has the hash {now}, should be {trained} as {where}state.json says")
     for axis, value in run.axes.items():

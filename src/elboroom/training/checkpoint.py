@@ -153,6 +153,10 @@ class Store:
         if self.pointer(name) != step:
             replace_text(self.folder / name, f"step-{step}\n")
 
+    def forget(self, name: str) -> None:
+        """Let a name stand for no checkpoint."""
+        (self.folder / name).unlink(missing_ok=True)
+
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint aside, then rename it into place; a full disk leaves the previous ones as they were."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -319,8 +319,10 @@ class Trainer:
 
     def _out_of_patience(self) -> bool:
         plateau, progress = self.plan.plateau, self.progress
-        if plateau is not None and (progress.drops > plateau.drops or progress.rate_factor < plateau.least):
-            return True
+        if plateau is not None:
+            rate = progress.rate_factor * self.schedule(progress.step, self.steps)
+            if progress.drops > plateau.drops or rate < plateau.least:
+                return True
         return self.plan.patience is not None and progress.bad_evaluations >= self.plan.patience
 
     # Checkpoints -------------------------------------------------------------------------------------------------
@@ -336,8 +338,11 @@ class Trainer:
 
     def _tidy(self) -> None:
         """``best`` as the progress says, and nothing kept that nobody asked for."""
-        if self.progress.best_step is not None:
-            self.store.point("best", self.progress.best_step)
+        best = self.progress.best_step
+        if best is not None and self.store.path(best).exists():  # not after going on from one that is older
+            self.store.point("best", best)
+        else:
+            self.store.forget("best")
         self.store.prune({epoch * self.steps_per_epoch for epoch in self.plan.keep_epochs})
 
     def _check_weights(self) -> None:
@@ -351,7 +356,7 @@ class Trainer:
         contents: dict[str, Tensors] = {"model": self.model.state_dict(), "optimizer": tensors}
         contents["meter"] = self.meter.state()
         values = {"progress": asdict(self.progress), "optimizer": groups, "names": self.meter.names}
-        values |= {"identity": self.identity, "threads": torch.get_num_threads(), "epoch_steps": self.steps_per_epoch}
+        values |= {"identity": self.identity, "threads": torch.get_num_threads(), "data": dict(self.data.files)}
         values |= {"shape": list(self.data.shape), "data_values": self.data.values}
         values |= {"classes": len(self.data.classes or ())}
         if self.average is not None:
@@ -364,7 +369,7 @@ class Trainer:
         return Checkpoint(self.progress.step, contents, values)
 
     def resume(self) -> None:
-        """Take up the last checkpoint; InputError where there is none, or it belongs to another configuration."""
+        """Take up the last checkpoint; InputError where it belongs to another configuration or to other data."""
         step = self.store.latest()
         if step is None:  # killed before the first checkpoint: start anew
             self.journal.cut_back(0)
@@ -374,6 +379,11 @@ class Trainer:
             raise InputError(
                 f"{self.store.path(step)}: it belongs to another configuration than config.yaml says. "
                 "Undo the edit of config.yaml, or train into another folder."
+            )
+        if checkpoint.values.get("data", self.data.files) != self.data.files:
+            raise InputError(
+                f"{self.store.path(step)}: it was trained on other data than '{self.data.title}' is now: the files "
+                "differ. Put them back, or train into another folder."
             )
         self._restore(checkpoint)
         for orphan in [s for s in self.store.steps() if s > step]:
