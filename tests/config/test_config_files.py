@@ -6,7 +6,8 @@ import pytest
 import yaml
 from oracles.configurations import kinds, small_run
 
-from elboroom.config import Run, apply_options, load_run, load_study, run_from, to_yaml
+from elboroom.config import Run, apply_options, catalogue, load_run, load_study, run_from, to_yaml
+from elboroom.config.base import DEFAULT_KINDS
 from elboroom.config.files import merged, parse_yaml, read_mapping
 from elboroom.config.models import Decoder, Encoder, Likelihood
 from elboroom.config.objectives import Objective
@@ -171,12 +172,49 @@ def test_a_negative_number_is_a_value():
         ({"data": {"name": "mnist", "valid": 3}}, {"data": {"path": "x"}}, {"data": {"path": "x", "valid": 3}}),
         ({"data": {"path": "x", "size": 8}}, {"data": {"name": "mnist"}}, {"data": {"name": "mnist", "size": 8}}),
         ({"l": [1, 2, 3]}, {"l": [4]}, {"l": [4]}),
+        ({"objective": {"beta": 4}}, {"objective": "elbo"}, {"objective": {"kind": "elbo", "beta": 4}}),
+        ({"objective": {"beta": 4}}, {"objective": "mu"}, {"objective": {"kind": "mu"}}),
+        ({"prior": {"kind": "flow", "steps": 4}}, {"prior": "flow"}, {"prior": {"kind": "flow", "steps": 4}}),
     ],
 )
 def test_merging(base, change, result):
     before = yaml.safe_dump([base, change])
     assert merged(base, change) == result
     assert yaml.safe_dump([base, change]) == before  # neither is changed
+
+
+@pytest.mark.parametrize("seam", [s for s in catalogue.SEAMS if s != "metric"])
+def test_a_part_without_a_kind_is_of_the_first_kind(seam):
+    """`posterior: {kind: gaussian}` once dropped the size of the code that a base without a kind had given it."""
+    first = kinds(catalogue.SEAMS[seam])[0]
+    assert merged({seam: {"x": 1}}, {seam: {"kind": first, "y": 2}}) == {seam: {"x": 1, "kind": first, "y": 2}}
+    assert DEFAULT_KINDS[seam] == first
+
+
+def test_a_part_without_a_kind_in_a_model_by_name_is_that_of_the_model():
+    base = {"model": {"kind": "vlae", "prior": {"steps": 3}}}
+    assert merged(base, {"model": {"prior": {"kind": "normal"}}})["model"]["prior"] == {"kind": "normal"}
+    kept = merged(base, {"model": {"prior": {"kind": "flow", "layers": 2}}})["model"]["prior"]
+    assert kept == {"steps": 3, "kind": "flow", "layers": 2}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--objective.beta", "4", "--objective.kind", "elbo"],
+        ["--objective.beta", "4", "--objective", "elbo"],
+        ["--objective.beta", "4", "--objective", "{kind: elbo}"],
+    ],
+)
+def test_a_kind_after_its_fields_leaves_them(options):
+    """`--objective.beta 4 --objective.kind elbo` once trained with beta 1, silently."""
+    assert run_from(apply_options({}, options)).objective.beta == 4
+
+
+def test_a_model_or_another_kind_after_its_fields_leaves_them():
+    assert run_from(apply_options({}, ["--model.posterior.latent", "3", "--model", "aevb"])).model.posterior.latent == 3
+    run = run_from(apply_options({}, ["--objective.samples", "2", "--objective.kind", "mu"]))
+    assert (run.objective.kind, run.objective.samples) == ("mu", 2)
 
 
 def test_an_option_of_a_kind_given_by_its_name():

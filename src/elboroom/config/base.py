@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 import pydantic
 from pydantic.dataclasses import dataclass
 
+from elboroom.config.ready import READY
 from elboroom.errors import unknown
 
 settings = partial(
@@ -71,6 +72,21 @@ def choice(what: str, *classes: type, custom: bool = False) -> Any:
     return Annotated[Union[tuple(members)], pydantic.Discriminator(tag), pydantic.BeforeValidator(check)]  # noqa: UP007
 
 
+DEFAULT_KINDS = {
+    "objective": "elbo",
+    "encoder": "mlp",
+    "posterior": "gaussian",
+    "prior": "normal",
+    "decoder": "mlp",
+    "likelihood": "bernoulli",
+    "warmup": "linear",
+    "companion": "classifier",
+    "optimizer": "adam",
+    "schedule": "constant",
+}
+"""What a mapping without a ``kind`` is, by the seam that it stands in: the first class of its `choice`."""
+
+
 def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     """``base`` with ``change`` laid over it; a mapping that changes ``kind`` replaces the one it overrides."""
     result = dict(base)
@@ -78,14 +94,22 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
         old = result.get(key)
         if isinstance(old, str) and isinstance(new, dict):  # `objective: mu` is short for `objective: {kind: mu}`
             old = {"kind": old}
+        if isinstance(old, dict) and isinstance(new, str) and key in (*DEFAULT_KINDS, "model"):
+            new = {"kind": new}
         if isinstance(old, dict) and isinstance(new, dict):
-            other_kind = "kind" in new and new["kind"] != old.get("kind")
+            other_kind = "kind" in new and new["kind"] != old.get("kind", _unsaid(key, base))
             if key == "data":
                 old = _elsewhere(old, new)
             result[key] = new if other_kind else merged(old, new)
         else:
             result[key] = new
     return result
+
+
+def _unsaid(seam: str, holder: dict[str, Any]) -> str | None:
+    """The kind of a part that does not say it, in the mapping that holds it, which may be a model by name."""
+    named = READY.get(str(holder.get("kind")), {})
+    return named.get(seam, {}).get("kind", DEFAULT_KINDS.get(seam))
 
 
 def _elsewhere(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

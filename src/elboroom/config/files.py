@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -117,7 +117,17 @@ def nested(dotted: str, value: Any) -> dict[str, Any]:
 
 
 def apply_options(content: dict[str, Any], options: Iterable[str]) -> dict[str, Any]:
-    """Lay command-line options ``--objective.beta 4`` or ``--objective.beta=4`` over a configuration's mapping."""
+    """Lay command-line options ``--objective.beta 4`` or ``--objective.beta=4`` over a configuration's mapping.
+
+    What is chosen by its kind comes before its fields, whichever is typed first; of one option the last counts.
+    """
+    for name, text in sorted(_pairs(options), key=lambda pair: pair[0].removesuffix(".kind").count(".")):
+        content = merged(content, _absolute_paths(nested(name, parse_yaml(text, f"--{name}")), Path.cwd()))
+    return content
+
+
+def _pairs(options: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The name and the text of each option."""
     words = list(options)
     while words:
         option = words.pop(0)
@@ -128,8 +138,7 @@ def apply_options(content: dict[str, Any], options: Iterable[str]) -> dict[str, 
             if not words or words[0].startswith("--"):
                 raise InputError(f"option --{name} needs a value, such as --{name} 1.")
             text = words.pop(0)
-        content = merged(content, _absolute_paths(nested(name, parse_yaml(text, f"--{name}")), Path.cwd()))
-    return content
+        yield name, text
 
 
 def run_from(content: dict[str, Any], source: str = "configuration") -> Run:
