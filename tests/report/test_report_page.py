@@ -14,7 +14,7 @@ from synthetic_runs import AUTOENCODER, config, save, score, write_run, write_st
 from elboroom.errors import InputError
 from elboroom.report import figures, report
 from elboroom.report.folders import RunFolder, read_run
-from elboroom.report.page import absent, missing
+from elboroom.report.page import absent, missing, own_values
 
 BLANK = figures.png(figures.bars(np.ones(2)))
 PICTURES = ["reconstructions", "samples-1", "samples-fitted", "samples-3", "latent", "rate", "histograms", "traversals"]
@@ -156,6 +156,18 @@ def test_nan_is_shown(quick, tmp_path):
 def test_a_collapsed_posterior_is_called_so(quick, tmp_path):
     run = write_run(tmp_path / "vae", scores=[score("rate", 0.013)], images=False)
     assert "collapsed: the codes carry 0.013 nats" in text(report([run]).read_text())
+
+
+def test_what_other_data_say_is_not_said_of_the_run(quick, tmp_path):
+    """Neither that its code is empty, nor its rate in the overview, nor a table of other scores."""
+    others = [score("rate", 0.013, data="mnist"), score("mpd", 4.0, data="mnist")]
+    runs = [write_run(tmp_path / name, scores=[score("rate", 6.1), *others], images=False) for name in ("a", "b")]
+    assert own_values(read_run(runs[0])) == {"rate": 6.1}
+    html = report(runs, tmp_path / "x.html").read_text()
+    seen = text(html)
+    assert "collapsed: the codes" not in seen
+    assert "Information and geometry" not in seen
+    assert "0.0130" in seen  # in the table of all scores
 
 
 def test_a_run_without_evaluation_says_how_to_get_it(quick, tmp_path):

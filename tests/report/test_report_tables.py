@@ -175,6 +175,14 @@ def test_test_scores_come_before_validation_scores():
     assert column(table, "elbo")["a"].text == "−1.00"
 
 
+def test_scores_on_other_data_or_on_fewer_images_are_not_the_runs_own():
+    """What `evaluate --data OTHER` and `--images 5` brought last once stood in the place of the run's numbers."""
+    own = [score("elbo", -20.0), score("nll", 18.0)]
+    later = [score("elbo", -90.0, data="mnist"), replace(score("nll", 7.0), examples=5)]
+    (table,) = comparison([Entry(label="a", scores=own + later, data="digits")])
+    assert [column(table, name)["a"].text for name in ("elbo", "nll")] == ["−20.00", "18.00"]
+
+
 def test_a_likelihood_on_few_effective_samples_says_so():
     few = Entry(label="a", scores=[score("nll", 35.0), score("nll/effective-samples", 2.2, samples=1000)])
     many = Entry(label="b", scores=[score("nll", 22.0), score("nll/effective-samples", 400.0, samples=1000)])

@@ -167,7 +167,8 @@ def _further(entries: list[Entry], many: list[str], published: list[dict[str, An
         mine = [n for n in names if n.split("/")[0] in words or (not words and n.split("/")[0] not in known)]
         mine.sort(key=lambda n: (words.index(n.split("/")[0]), n.count("/")) if words else (0, 0))
         theirs = [_of(p, mine) for p in published if set(p) & set(mine)]
-        found += [(title, tables.said_once(t)) for t in tables.comparison(entries, mine, theirs)] if mine else []
+        made = tables.comparison(entries, mine, theirs) if mine else []
+        found += [(title, tables.said_once(t)) for t in made if t.columns]  # none where all are on other data
     return found
 
 
@@ -262,8 +263,16 @@ def warnings(run: RunFolder) -> list[str]:
 
 def collapse(run: RunFolder) -> list[str]:
     """A sentence where the codes carry next to nothing."""
-    rates = [max(s.value, 0) for s in run.scores if s.name == "rate"]  # rounding makes small ones negative
-    return [f"collapsed: the codes carry {round(rates[-1], 4):.2g} nats"] if rates and rates[-1] < THRESHOLD else []
+    rate = own_values(run).get("rate")
+    if rate is None or not rate < THRESHOLD:
+        return []
+    return [f"collapsed: the codes carry {round(max(rate, 0), 4):.2g} nats"]  # rounding makes small ones negative
+
+
+def own_values(run: RunFolder) -> dict[str, float]:
+    """The numbers of a run by which it is known: those of the table at the top."""
+    own = Entry(label=run.label, scores=run.scores, data=run.data)
+    return {name: score.value for (name, _), score in tables.chosen(own, tables.HEADLINE).items()}
 
 
 def absent(run: RunFolder) -> dict[str, str]:
@@ -360,7 +369,7 @@ def _glance(run: RunFolder) -> Glance | None:
     if not codes and not pictures:
         return None
     loose = run.is_point or (run.config is not None and run.config.model.posterior.clip is not None)
-    values = {s.name: s.value for s in run.scores}
+    values = own_values(run)
     parts = [f"rate {values['rate']:.3g} nats" if "rate" in values else "no rate"]
     parts += [f"accuracy {values['accuracy/z']:.1f} %"] if "accuracy/z" in values else []
     return Glance(

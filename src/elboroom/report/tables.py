@@ -128,6 +128,7 @@ class Entry:
     absent: Mapping[str, str] = field(default_factory=dict)
     """Score name -> why it cannot exist; "" is the reason for all others."""
     data: str = ""
+    """What it was trained on, which its columns are measured on; empty: on whatever its scores are."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Dotted names and their values, by which published numbers find their row."""
 
@@ -259,10 +260,11 @@ def _home(entry: Entry, groups: list[list[Entry]]) -> list[Entry]:
 
 
 def chosen(entry: Entry, names: Iterable[str]) -> Scored:
-    """The score for each column: on test before others, and of several the last."""
+    """The score for each column, on the run's own data: on test before others, of several that of the most examples,
+    and of these the last."""
     table: Scored = {}
-    for score in sorted(entry.scores, key=lambda s: s.protocol.split == "test"):
-        if score.name in names:
+    for score in sorted(entry.scores, key=lambda s: (s.protocol.split == "test", s.examples)):
+        if score.name in names and entry.data in ("", score.protocol.data):
             table[column_key(score)] = score
     return table
 
