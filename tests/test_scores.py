@@ -165,6 +165,41 @@ def test_lines_name_a_split_other_than_test():
     ]
 
 
+OLDER = {
+    "confidence/samples": (
+        "highest probability of a class, over that of test images",
+        "highest probability of a class, 2,000 images, over that of test images",
+    ),
+    "pca/explained-variance": ("first two principal components", "first two principal components, fitted to 2,000 of "),
+    "mutual-information/leave-one-out": (
+        "mixture of the other 9,999 posteriors; of a population's value: above",
+        "mixture of the other 9,999 posteriors, at codes of 2,000 images; of a population's value: above",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_older_files_did_not_count_the_images_of_part_of_a_split(tmp_path, name):
+    old, new = OLDER[name]
+    made = dataclasses.replace(score(1.0, name, estimator=old), examples=2000)
+    (tmp_path / "old.json").write_text(scores.dump([made]))
+    (read,) = scores.load(tmp_path / "old.json")
+    assert read.protocol.estimator.startswith(new)
+    (tmp_path / "new.json").write_text(scores.dump([read]))
+    assert scores.load(tmp_path / "new.json") == [read]
+
+
+def test_older_files_called_gradients_single_that_were_double(tmp_path):
+    (tmp_path / "old.json").write_text(scores.dump([score(1.0, "gradient-variance/ratio")]))
+    assert scores.load(tmp_path / "old.json")[0].protocol.dtype == "float64"
+
+
+def test_what_an_error_is_of_one_repetition():
+    how = "x; ± deviation over repetitions, of all labels binomial"
+    for labels, words in (("all", "binomial"), ("20, 1 repetition", "binomial"), ("20, 11 repetitions", "repetitions")):
+        assert words in score(1.0, estimator=how, labels=labels).spread
+
+
 def test_notes_that_say_the_same_are_said_once():
     notes = {
         "probe/knn, mean, raw": "too few",

@@ -105,7 +105,8 @@ class Score:
         told = self.protocol.estimator.partition("; ± ")[2]
         if told.startswith("deviation over repetitions"):
             one = "the binomial standard error over test images (with all labels: one fit)"
-            return one if self.protocol.labels == "all" else "the deviation over repetitions"
+            fits_once = self.protocol.labels == "all" or self.protocol.labels.endswith(", 1 repetition")
+            return one if fits_once else "the deviation over repetitions"
         if states := re.match(r"deviation over seeds (\d+ to \d+)", told):
             return f"the deviation over the random states {states[1]} of K-means"
         return f"the standard error over {'batches' if self.name.startswith('mpd') else 'images'}"
@@ -160,14 +161,31 @@ def load(path: Path) -> list[Score]:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
             raise InputError(f"{path}: format {content['format']} is not known here; this version reads {FORMAT}.")
-        return [Score(**{**s, "protocol": _corrected(s["name"], Protocol(**s["protocol"]))}) for s in content["scores"]]
+        return [_corrected(Score(**{**s, "protocol": Protocol(**s["protocol"])})) for s in content["scores"]]
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a scores file ({error}). Write it anew with `elboroom evaluate`.") from error
 
 
-def _corrected(name: str, held: Protocol) -> Protocol:
-    """Of a score of codes: one binarization, and the samples of its code. Older files give it the copies that the
-    bounds have, and no samples to sampled codes."""
-    if not held.code and name not in OF_CODES:
-        return held
-    return dataclasses.replace(held, copies=1, samples=held.samples or DRAWN.get(held.code, 0))
+UNCOUNTED = {
+    "confidence/": (r"^highest probability of a class(?!, \d)", r"\g<0>, {:,} images"),
+    "pca/explained-variance": (r"^first two principal components$", r"\g<0>, fitted to {:,} of these codes"),
+    **dict.fromkeys(
+        ("mutual-information", "total-correlation", "aggregate-kl"),
+        (r"^mixture of (the other )?[\d,]+ posteriors(?!, at codes)", r"\g<0>, at codes of {:,} images"),
+    ),
+}
+"""Scores of part of a split whose older files do not say of how many images in the estimator, and how it is said."""
+
+
+def _corrected(score: Score) -> Score:
+    """A score as it is written today. Older files give scores of codes the copies that the bounds have and no samples
+    to sampled codes, do not count the images of some, and call gradients single that were double."""
+    held, name = score.protocol, score.name
+    if held.code or name in OF_CODES:
+        held = dataclasses.replace(held, copies=1, samples=held.samples or DRAWN.get(held.code, 0))
+    for start, (old, counted) in UNCOUNTED.items():
+        if name.startswith(start):
+            held = dataclasses.replace(held, estimator=re.sub(old, counted.format(score.examples), held.estimator))
+    if name.startswith("gradient-variance"):
+        held = dataclasses.replace(held, dtype="float64")
+    return dataclasses.replace(score, protocol=held)

@@ -177,3 +177,6 @@ def test_a_note_where_single_chains_decide():
     assert doubt(Annealed(some, many, some), 16) is None
     assert "10 % of images" in doubt(Annealed(some, effective, some), 16)
     assert doubt(Annealed(some, many * math.nan, some), 16) is not None
+    two = torch.full_like(some, 1.99)  # of two chains, alike; 1 where one carries all
+    assert doubt(Annealed(some, two, some), 2) is None
+    assert doubt(Annealed(some, two - 0.6, some), 2) is not None

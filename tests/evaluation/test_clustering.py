@@ -152,6 +152,11 @@ def test_rows_that_cannot_be_had():
     assert "NaN or infinite" in measure(Encoded(broken), [metric])[1]["clusters"]
 
 
+def test_one_class_is_nothing_to_be_found():
+    with pytest.raises(InputError, match="all training examples are of one class"):
+        clusters(Encoded(one_hot(), labels=torch.zeros(120, dtype=torch.long)), sizes=(3,), controls=())
+
+
 def test_progress_tells_every_run():
     told = []
     clusters(Encoded(blurred(), progress=lambda *a: told.append(a)), sizes=(3, 500), seeds=2)

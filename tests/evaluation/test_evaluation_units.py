@@ -13,12 +13,13 @@ from torch import nn
 from elboroom import build
 from elboroom.config import run_from
 from elboroom.evaluation import monitor
-from elboroom.evaluation.codes import accuracy, active_units, code_scores, codes
+from elboroom.evaluation.codes import Codes, accuracy, active_units, code_scores, codes
 from elboroom.evaluation.density import Gaussian
 from elboroom.evaluation.likelihood import bound, bound_scores, evidence, nll_scores
 from elboroom.evaluation.samples import (
     GRID,
     STEPS,
+    drawn,
     interpolations,
     manifold,
     to_bytes,
@@ -231,6 +232,11 @@ def test_active_units_three_controls():
     assert active_units(z.repeat(1, 2)) == 4
 
 
+@pytest.mark.parametrize("means", [torch.ones(1, 3), torch.tensor([[1.0, 2.0], [math.nan, 0.0], [0.0, 1.0]])])
+def test_active_units_of_what_has_no_variance_are_no_number(means):
+    assert math.isnan(active_units(means))
+
+
 def test_active_units_have_a_threshold_of_a_hundredth():
     """Variances 0.0121 and 0.0081."""
     means = torch.randn(5000, 1)
@@ -329,9 +335,19 @@ def test_fitted_draws_have_the_mean_and_covariance_of_the_codes(rank):
     z = z * torch.tensor([1.0, 3.0]) + 5
     noise = torch.randn(20_000, 2)
     noise = (noise - noise.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(noise.T))).T  # exactly white
-    drawn = Gaussian(z).from_noise(noise)
-    torch.testing.assert_close(drawn.mean(0), z.mean(0), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(torch.cov(drawn.T), torch.cov(z.T), rtol=1e-3, atol=1e-3)
+    draws = Gaussian(z).from_noise(noise)
+    torch.testing.assert_close(draws.mean(0), z.mean(0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(torch.cov(draws.T), torch.cov(z.T), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("z", [torch.full((1, 2), 3.0), torch.tensor([[1.0, math.inf], [0.0, 1.0]])])
+def test_draws_fitted_to_one_code_or_to_none_that_is_finite(z):
+    """One code is a point; of codes that are not finite there is nothing to draw."""
+    found = Codes(mean=z, z=z, log_var=None, labels=None, rows=torch.arange(len(z)))
+    made = drawn(binary_model(), found, clipped=False)
+    assert ("samples-fitted" in made) == bool(z.isfinite().all())
+    if "samples-fitted" in made:
+        assert Gaussian(z).draw(5, torch.Generator()).equal(z.expand(5, 2))
 
 
 def test_bytes():

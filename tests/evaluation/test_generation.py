@@ -230,7 +230,7 @@ def test_without_labels_both_metrics_are_skipped_with_the_reason(tmp_path):
 
 
 def test_one_image_is_no_distribution(tmp_path):
-    with pytest.raises(InputError, match="needs 2 images at least, got 1"):
+    with pytest.raises(InputError, match="10,000 are asked for, 1 to score, 1 of training"):
         frechet(subject_of(tmp_path, copying(6), X[:1], LABELS[:1]))
 
 

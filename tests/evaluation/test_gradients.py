@@ -99,7 +99,7 @@ def test_a_point_like_posterior_leaves_the_score_function_out_with_a_reason(tmp_
     names = [s.name.partition("/")[2] for s in found.scores]
     assert names == (["reparameterized"] if shift else ["reparameterized", "score-function", "ratio", "agreement"])
     assert all(math.isfinite(s.value) for s in found.scores)
-    assert ("gradient-variance" in found.notes) == bool(shift)
+    assert (found.notes["gradient-variance"] is not None) == bool(shift)
 
 
 def test_a_uniform_posterior_leaves_it_out_since_its_support_moves(tmp_path):

@@ -192,7 +192,10 @@ def test_a_trained_model_of_two_latents_against_quadrature(tmp_path):
         assert abs(score.value - value) < 3 * score.stderr, (name, score.value, value, score.stderr)
         assert score.stderr < 0.1
     assert scores["mutual-information"].protocol.samples == 13
-    assert "mixture of 150 posteriors, at most log 150" in scores["mutual-information"].protocol.estimator
+    assert (
+        "mixture of 150 posteriors, at codes of 150 images, at most log 150"
+        in scores["mutual-information"].protocol.estimator
+    )
     assert [
         scores[f"{name}/leave-one-out"].protocol.estimator.split()[-1]
         for name in ("mutual-information", "aggregate-kl")

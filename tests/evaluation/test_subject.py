@@ -58,6 +58,21 @@ def test_codes_of_another_image_cost_what_two_passes_say(tmp_path):
     assert (score.examples, score.better, score.unit) == (60, "higher", "nats")
 
 
+def test_one_image_has_no_other_code(tmp_path):
+    """It would be decoded from its own, and the decoder called deaf."""
+    found = subject(tmp_path)
+    found.run.__dict__["data"] = data_of(X[:1])
+    skipped = measure(Subject(found.run), metrics_from("shuffled-codes"))[1]
+    assert "one image has no other's code" in skipped["shuffled-codes"]
+
+
+def test_kept_codes_have_the_labels_that_their_images_have_now(tmp_path):
+    first = subject(tmp_path, labels=torch.arange(60) % 3).codes()
+    again = subject(tmp_path, labels=torch.arange(60) % 2)
+    assert again.codes().z.equal(first.z)
+    assert again.codes().labels.equal(torch.arange(60) % 2)
+
+
 def test_codes_are_kept_and_those_of_other_weights_are_not_taken(tmp_path):
     first = subject(tmp_path).codes()
     again = subject(tmp_path)
@@ -123,13 +138,16 @@ def test_probes_clusters_and_planes_read_thresholded_images_where_asked(tmp_path
     assert any(s.protocol.code == "control: pixels" for s in made.scores)
 
 
-def test_what_belongs_to_the_data_is_computed_once(tmp_path):
+def test_what_belongs_to_the_data_is_computed_once_by_a_version(tmp_path, monkeypatch):
     calls = []
     found = subject(tmp_path, cache=tmp_path / "cache")
     for settings in ({"k": 1}, {"k": 1}, {"k": 2}):
         value = found.remembered("controls", settings, lambda: calls.append(1) or [1.5])
         assert value == [1.5]
     assert len(calls) == 2
+    monkeypatch.setattr("elboroom.evaluation.subject.version", lambda name: "later")
+    found.remembered("controls", {"k": 1}, lambda: calls.append(1) or [1.5])
+    assert len(calls) == 3
 
 
 def test_without_labels_the_message_says_so(tmp_path):

@@ -11,7 +11,7 @@ from oracles.configurations import small_run
 from oracles.linear_gaussian import examples, linear_gaussian
 from oracles.small_data import data_of, run_of
 
-from elboroom import build
+from elboroom import build, scores
 from elboroom.config.files import metrics_from
 from elboroom.errors import Stopped
 from elboroom.evaluation import evaluate
@@ -300,6 +300,52 @@ def test_notes_names_and_samples_are_kept(tmp_path):
     assert held[0].value >= held[1].value >= held[2].value
     evaluate(run, samples=None)  # the older number stands, and so does its note
     assert json.loads((run.evaluation / "notes.json").read_text()) == notes
+
+
+def test_a_note_is_taken_back_where_nothing_is_in_doubt_any_more(tmp_path, monkeypatch):
+    run = opened(tmp_path)
+    for note in ("the first", None):
+        monkeypatch.setattr("elboroom.evaluation.ais.doubt", lambda found, chains, note=note: note)
+        evaluate(run, samples=None, metrics=metrics_from("[{kind: ais, steps: 2, images: 2}]"))
+        kept = json.loads((run.evaluation / "notes.json").read_text())["notes"]
+        assert kept == ({} if note is None else {"nll/ais": note})
+
+
+def test_reasons_why_metrics_are_missing_are_kept_until_they_are_there(tmp_path):
+    run = opened(tmp_path)
+
+    def reasons():
+        return list(json.loads((run.evaluation / "skipped.json").read_text())["skipped"])
+
+    evaluate(run, samples=None, metrics=metrics_from("knn,disentanglement"))
+    assert reasons() == ["knn", "disentanglement"]
+    evaluate(run, samples=None, metrics=metrics_from("shuffled-codes"))
+    assert reasons() == ["knn", "disentanglement"]
+    run.__dict__["data"] = data_of(X, torch.arange(12) % 2, binarize="dynamic", copies=2)
+    evaluate(run, samples=None, metrics=metrics_from("[{kind: knn, labels: [null], neighbours: 3}]"))
+    assert reasons() == ["knn", "disentanglement"]  # that was another one
+    evaluate(run, samples=None, metrics=metrics_from("knn"))
+    assert reasons() == ["disentanglement"]
+
+
+def test_scores_of_other_numbers_of_images_stand_beside_each_other(tmp_path):
+    """They read part of a split, of which its hash says nothing."""
+    run = opened(tmp_path)
+    for count in (4, 6):
+        kinds = f"[{{kind: embedding, points: {count}}}, {{kind: information, samples: {count}}}]"
+        evaluate(run, samples=None, metrics=metrics_from(kinds))
+    names = [s.name for s in scores.load(tmp_path / "scores.json")]
+    for name in ("pca/explained-variance", "mutual-information", "aggregate-kl/leave-one-out"):
+        assert names.count(name) == 2
+
+
+def test_an_image_alone_is_evaluated(tmp_path):
+    run = opened(tmp_path)
+    run.__dict__["data"] = data_of(X[:1], binarize="dynamic", copies=2)
+    found = evaluate(run, samples=5, metrics=metrics_from("embedding,shuffled-codes"))
+    assert math.isnan(next(s.value for s in found if s.name == "active-units"))
+    reasons = json.loads((run.evaluation / "skipped.json").read_text())["skipped"]
+    assert reasons.keys() == {"embedding", "shuffled-codes"}
 
 
 def test_the_number_of_samples_stands_beside_the_values(tmp_path):

@@ -323,12 +323,15 @@ def ais(
         mean_score(f"{name}-effective-samples", found.effective_chains, "samples", "higher", held),
     ]
     note = doubt(found, chains)
-    return Found(scores, {name: values}, notes={} if note is None else {name: note})
+    return Found(scores, {name: values}, notes={name: note})
 
 
 def doubt(found: Annealed, chains: int) -> str | None:
-    """A sentence where single chains carry the weight of images; None where they do not."""
-    share = 100 * (~(found.effective_chains >= min(WEAK, chains))).double().mean().item()
+    """A sentence where single chains carry the weight of images; None where they do not.
+
+    Of two chains one carries it where fewer than 1.5 are effective.
+    """
+    share = 100 * (~(found.effective_chains >= min(WEAK, (1 + chains) / 2))).double().mean().item()
     if share <= WEAK_SHARE:
         return None
     return (

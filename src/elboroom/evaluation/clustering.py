@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from elboroom.errors import InputError
-from elboroom.evaluation.controls import Labelled, Source, sources
+from elboroom.evaluation.controls import Labelled, Source, several_classes, sources
 from elboroom.evaluation.probes import score
 from elboroom.evaluation.subject import Found, Subject
 from elboroom.scores import Score
@@ -97,6 +97,7 @@ def clusters(
     Rows that cannot be had are left out with a note; InputError where none of the run's own can.
     """
     subject = subject.thresholded if thresholded else subject
+    several_classes(subject)
     found, done = Found(), 0
     read = sources(subject, code, controls)
     wanted = [(source, scale, size) for source in read for scale in scaling for size in sizes]

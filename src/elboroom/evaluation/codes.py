@@ -1,5 +1,6 @@
 """The codes of a split, and what can be read off them directly: active units, accuracy of the companion."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -53,12 +54,14 @@ def codes(model: VAE, seen: View, seed: int = 0) -> Codes:
     )
 
 
-def active_units(means: Float[Tensor, "n latent"], threshold: float = 1e-2) -> int:
-    """Number of latents that the encoder uses: Var_x(E_q[z_j]) > threshold.
+def active_units(means: Float[Tensor, "n latent"], threshold: float = 1e-2) -> int | float:
+    """Number of latents that the encoder uses: Var_x(E_q[z_j]) > threshold; NaN where a variance is none.
 
-    Burda et al. (2016), arXiv:1509.00519. It measures use, not independence: duplicated latents count twice.
+    Burda et al. (2016), arXiv:1509.00519. It measures use, not independence: duplicated latents count twice. A single
+    code has no variance, and codes that are not finite have none either.
     """
-    return int((means.double().var(dim=0) > threshold).sum())
+    variances = means.double().var(dim=0) if len(means) > 1 else means.double() * math.nan
+    return int((variances > threshold).sum()) if variances.isfinite().all() else math.nan
 
 
 def code_scores(run: Run, seen: View, found: Codes, companion: bool = True) -> list[Score]:

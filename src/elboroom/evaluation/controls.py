@@ -109,6 +109,12 @@ def labels_of(subject: Subject, split: str | None = None) -> Integer[np.ndarray,
     return subject.labels(split).numpy()
 
 
+def several_classes(subject: Subject) -> None:
+    """InputError where all training examples are of one class: nothing can be learned of it, nor told from another."""
+    if len(np.unique(labels_of(subject, "train"))) < 2:
+        raise InputError("all training examples are of one class, so there is nothing to learn. Give labels of more.")
+
+
 def sources(subject: Subject, code: str, controls: Iterable[str]) -> list[Source]:
     """The run's codes, and the controls.
 

@@ -29,12 +29,13 @@ class Source(Protocol):
 
 
 class Gaussian:
-    """N(m, S) with the mean and the covariance of codes, whatever the rank of that covariance."""
+    """N(m, S) with the mean and the covariance of codes, whatever the rank of that covariance; of one code a point."""
 
     def __init__(self, z: Float[Tensor, "n latent"]) -> None:
         z = z.double()
         self.mean = z.mean(0)
-        values, vectors = torch.linalg.eigh(torch.cov(z.T).reshape(z.shape[1], z.shape[1]))
+        covariance = torch.cov(z.T, correction=min(1, len(z) - 1)).reshape(z.shape[1], z.shape[1])
+        values, vectors = torch.linalg.eigh(covariance)
         self.root = vectors * values.clamp_min(0).sqrt()
 
     def from_noise(self, noise: Float[Tensor, "m latent"]) -> Float[Tensor, "m latent"]:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from elboroom.distributions import Diagonal
 from elboroom.errors import InputError
+from elboroom.evaluation.density import finite
 from elboroom.evaluation.information import by_dimension, pieces, posteriors
 from elboroom.evaluation.subject import Found, Subject
 from elboroom.numerics import seed_for
@@ -313,7 +314,7 @@ def known_of(subject: Subject, code: str, split: str) -> Known:
     """The codes of a split with the factors that vary in the scored one.
 
     Raises:
-        InputError: data without factors, or with fewer than two.
+        InputError: data without factors, or with fewer than two; codes that are not finite.
     """
     scored, examples = subject.data.splits()[subject.split], subject.data.splits()[split]
     if scored.factors is None or examples.factors is None:
@@ -331,9 +332,8 @@ def known_of(subject: Subject, code: str, split: str) -> Known:
     table = subject.data.factors or {str(k): () for k in range(scored.factors.shape[1])}
     names = [list(table)[k] for k in varied]
     values = [np.array(table[n])[v] if table[n] else v for n, v in zip(names, factors.T, strict=True)]
-    return Known(
-        subject.code(code, split).double().numpy(), factors, tuple(names), np.stack(values, axis=1).astype(np.float64)
-    )
+    numbers = finite(subject.code(code, split)).double().numpy()
+    return Known(numbers, factors, tuple(names), np.stack(values, axis=1).astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -350,6 +350,11 @@ class _Question:
     size: int
     categorical: tuple[str, ...]
 
+    @property
+    def learned(self) -> str:
+        """What votes and classifiers are learned from, in words."""
+        return f"learned from as many of {len(self.train.code):,} training images"
+
     def random(self, purpose: str) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(seed_for(0, purpose)))
 
@@ -361,18 +366,16 @@ Answer = tuple[dict[str, float], str, dict[str, np.ndarray]]
 def _mig(asked: _Question) -> Answer:
     test, how = asked.test, f"code in {asked.bins} bins"
     if asked.posterior:
-        table, how = _of_posteriors(asked.subject, test.names), "mixtures of posteriors"
+        table, how = _of_posteriors(asked.subject, test.factors), "mixtures of posteriors"
     else:
         table = binned_information(test.code, test.factors, asked.bins)
     return {"mig": mig(table, entropies(test.factors))}, how, {"information": table}
 
 
-def _of_posteriors(subject: Subject, names: Sequence[str]) -> Float[np.ndarray, "latent f"]:
-    found = subject.seen.examples.factors
-    kept = [k for k, column in enumerate(found.T) if len(column.unique()) > 1]
+def _of_posteriors(subject: Subject, factors: Integer[np.ndarray, "n f"]) -> Float[np.ndarray, "latent f"]:
     q = posteriors(subject)
-    z, factors = subject.codes().z.double(), found[:, kept]
-    return posterior_information(q, z.to(q.loc.device), factors.to(q.loc.device))
+    z = subject.codes().z.double()
+    return posterior_information(q, z.to(q.loc.device), torch.from_numpy(factors).to(q.loc.device))
 
 
 def _dci(asked: _Question) -> Answer:
@@ -397,13 +400,13 @@ def _sap(asked: _Question) -> Answer:
 def _factorvae(asked: _Question) -> Answer:
     random = asked.random("factorvae")
     value = factorvae(asked.train, asked.test, count=asked.count, size=asked.size, random=random)
-    return {"factorvae": value}, f"{asked.count:,} votes of {asked.size} rows of the split", {}
+    return {"factorvae": value}, f"{asked.count:,} votes of {asked.size} rows of the split, {asked.learned}", {}
 
 
 def _betavae(asked: _Question) -> Answer:
     random = asked.random("betavae")
     value = betavae(asked.train, asked.test, count=asked.count, size=asked.size, random=random)
-    return {"betavae": value}, f"{asked.count:,} sets of {asked.size} pairs of rows of the split", {}
+    return {"betavae": value}, f"{asked.count:,} sets of {asked.size} pairs of rows of the split, {asked.learned}", {}
 
 
 MEASURES: dict[str, Callable[[_Question], Answer]] = {

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from elboroom.errors import InputError
 from elboroom.evaluation.density import finite
 from elboroom.evaluation.subject import Found, Subject
 from elboroom.scores import Score
@@ -100,7 +101,7 @@ def embedding(
         are fitted to: those of the plane, training codes among them where these follow. The protocol says how many.
 
     Raises:
-        InputError: codes that are not finite.
+        InputError: codes that are not finite, or fewer than two of them.
     """
     subject = subject.thresholded if thresholded else subject
     parts = _chosen(subject, points, train, code)
@@ -125,8 +126,10 @@ def _chosen(subject: Subject, points: int, train: bool, code: str) -> list[tuple
 
 
 def _together(parts: list[tuple[Tensor, Tensor | None, Tensor]]) -> tuple[Tensor, Tensor | None, Tensor]:
-    """In one piece; InputError where codes are not finite."""
+    """In one piece; InputError where codes are not finite, or one stands alone."""
     codes, labels, rows = zip(*parts, strict=True)
+    if sum(map(len, codes)) < 2:
+        raise InputError("one code makes no picture of codes. Evaluate 2 images at the least, or leave the metric out.")
     return finite(torch.cat(codes)), None if labels[0] is None else torch.cat(labels), torch.cat(rows)
 
 
@@ -139,8 +142,9 @@ def _split(subject: Subject, split: str, points: int, code: str) -> tuple[Tensor
 
 def _explained(subject: Subject, share: float, counts: list[int], code: str) -> Score:
     """Of all the codes that the components are fitted to: so many of the split, and then of training data."""
-    of = f", fitted to {counts[0]:,} of these codes and {counts[1]:,} of training data" if len(counts) > 1 else ""
-    held = subject.code_protocol(estimator=f"first two principal components{of}", code=code)
+    more = f" and {counts[1]:,} of training data" if len(counts) > 1 else ""
+    of = f"fitted to {counts[0]:,} of these codes{more}"
+    held = subject.code_protocol(estimator=f"first two principal components, {of}", code=code)
     return Score(
         name="pca/explained-variance", value=100 * share, unit="%", better="", examples=sum(counts), protocol=held
     )

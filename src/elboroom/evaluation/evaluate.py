@@ -90,7 +90,8 @@ def evaluate(
         if headline:
             replace_text(run.folder / "scores.json", score_files.dump(known))
         if other is None:
-            _write_arrays(run.evaluation, found, skipped)
+            _write_arrays(run.evaluation, found)
+            _write_skipped(run.evaluation, dict.fromkeys(map(label, metrics)) | skipped)
             _write_notes(run, notes)
     subject.forget_partials()
     return scores
@@ -215,11 +216,21 @@ def _write(
     return _merge_into(folder / "scores.json", scores, run.checkpoint_hash)  # last: they say that all is there
 
 
-def _write_arrays(folder: Path, found: Found, skipped: dict[str, str]) -> None:
-    """What the report draws beside the pictures, and why metrics are missing."""
+def _write_arrays(folder: Path, found: Found) -> None:
+    """What the report draws beside the pictures."""
     for name, tensors in found.arrays.items():
         replace_bytes(folder / f"{name}.safetensors", pack(tensors))
-    replace_text(folder / "skipped.json", json.dumps({"format": 1, "skipped": skipped}, indent=1) + "\n")
+
+
+def _write_skipped(folder: Path, reasons: dict[str, str | None]) -> None:
+    """Why metrics are missing, beside older reasons of metrics that were not asked for now; None: it is not missing."""
+    path = folder / "skipped.json"
+    try:
+        known = dict(json.loads(path.read_text(encoding="utf-8"))["skipped"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        known = {}
+    kept = {name: why for name, why in (known | reasons).items() if why is not None}
+    replace_text(path, json.dumps({"format": 1, "skipped": kept}, indent=1) + "\n")
 
 
 def _write_notes(run: Run, notes: dict[str, str | None]) -> None:

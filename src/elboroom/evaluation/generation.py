@@ -86,13 +86,14 @@ def frechet(subject: Subject, *, images: int = 10_000, pixels: str = "mean") -> 
     judge = classifier(subject, FEATURES)
     n = min(images, subject.seen.count, len(subject.data.train))
     if n < 2:
-        raise InputError(f"the Fréchet distance needs 2 images at least, got {n}. Set images to more.")
+        sizes = f"{images:,} are asked for, {subject.seen.count:,} to score, {len(subject.data.train):,} of training"
+        raise InputError(f"the Fréchet distance needs 2 images of each kind at least: {sizes}. Take or give more.")
     chosen = subject.permutation(subject.seen.count, "generation")[:n]
     test = moments(_features(judge, originals(subject.seen.examples, chosen, pixels)))
     held = _protocol(subject, judge, f"Gaussian fits to features of {n:,} images; {WORDS[pixels]}", pixels)
     settings = [images, pixels, judge.hash]
     values = {CONTROL: subject.remembered("fd/control", settings, lambda: _control(subject, judge, test, n, pixels))}
-    notes: dict[str, str] = {}
+    notes: dict[str, str | None] = {}
     for kind, decoded_images in _generated(subject, chosen, pixels, notes):
         values[kind] = frechet_distance(*test, *moments(_features(judge, decoded_images)))
     scores = [_score("fd", v, "", "lower", n, _of_code(held, k)) for k, v in values.items()]
@@ -103,13 +104,13 @@ WORDS = {"mean": "means of p(x|z), test images before binarization", "sample": "
 
 
 def _generated(
-    subject: Subject, chosen: Integer[Tensor, " n"], pixels: str, notes: dict[str, str]
+    subject: Subject, chosen: Integer[Tensor, " n"], pixels: str, notes: dict[str, str | None]
 ) -> Iterator[tuple[str, Images]]:
     """By the origin of the codes, the prior last; and notes on the densities that they are drawn from."""
     yield "reconstructions", decoded(subject.model, subject.code("z")[chosen].to(subject.run.device), pixels)
     for kind in ("gaussian", "mixture", "prior"):
         z, note = drawn(subject, kind, len(chosen))
-        notes |= {f"fd, {kind}": note} if note else {}
+        notes[f"fd, {kind}"] = note
         yield kind, decoded(subject.model, z, pixels)
 
 
@@ -152,13 +153,14 @@ def confidence(subject: Subject, *, images: int = 10_000, density: str = "prior"
     judge, model, seen = classifier(subject, WEAK), subject.model, subject.seen
     baseline = _sureness(judge, originals(seen.examples, torch.arange(seen.count)))
     chosen = subject.permutation(seen.count, "generation")[:images]
-    held = _protocol(subject, judge, "highest probability of a class", "mean")
+    sure = "highest probability of a class"
+    held = _protocol(subject, judge, f"{sure}, {len(baseline):,} images", "mean")
     scores = [
         _accuracy(subject, judge, "classifier/accuracy"),
         mean_score("confidence/baseline", baseline, "probability", "", held),
     ]
     z, doubt = drawn(subject, density, images)
-    notes = {} if doubt is None else {f"confidence/samples, {density}": doubt}
+    notes = {f"confidence/samples, {density}": doubt}
     codes = {
         "samples": (density, z),
         "reconstructions": ("z", subject.code("z")[chosen].to(subject.run.device)),
@@ -166,11 +168,10 @@ def confidence(subject: Subject, *, images: int = 10_000, density: str = "prior"
     }
     for name, (code, z) in codes.items():
         share = _sureness(judge, decoded(model, z)) / baseline.mean()
-        how = dataclasses.replace(_of_code(held, code), estimator=f"{held.estimator}, over that of test images")
+        words = f"{sure}, {len(share):,} images, over that of test images"
+        how = dataclasses.replace(_of_code(held, code), estimator=words)
         scores.append(mean_score(f"confidence/{name}", share, "ratio", "", how))
-    if note := _chance(scores[0], subject.labels()):
-        notes["classifier/accuracy"] = note
-    return Found(scores, notes=notes)
+    return Found(scores, notes=notes | {"classifier/accuracy": _chance(scores[0], subject.labels())})
 
 
 def _chance(accuracy: Score, labels: Integer[Tensor, " n"]) -> str | None:

@@ -1,6 +1,7 @@
 """How noisy the encoder's gradient is: the reparameterized estimate beside the score-function one."""
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -70,9 +71,11 @@ def gradient_variance(subject: Subject, *, images: int = 100, draws: int = 200) 
     reason = _unscored(subject, model, x, values[ESTIMATORS[0]])
     if reason is not None:
         values = {ESTIMATORS[0]: values[ESTIMATORS[0]]}
-    notes = {} if reason is None else {"gradient-variance": f"the score function's is left out: {reason}"}
+    note = None if reason is None else f"the score function's is left out: {reason}"
     held = subject.code_protocol(estimator=f"{draws} draws on {len(chosen)} images", code="z", samples=1)
-    return Found([_score(name, value, len(chosen), held) for name, value in values.items()], notes=notes)
+    held = dataclasses.replace(held, dtype="float64")
+    scores = [_score(name, value, len(chosen), held) for name, value in values.items()]
+    return Found(scores, notes={"gradient-variance": note})
 
 
 def _unscored(subject: Subject, model: nn.Module, x: Float[Tensor, "batch *event"], variance: float) -> str | None:

@@ -284,9 +284,10 @@ def _parts_scores(subject: Subject, parts: Information, total: int, samples: int
     mixture = f"mixture of the other {total - 1:,} posteriors" if ending else f"mixture of {total:,} posteriors"
     scores = []
     for name, values in parts.named().items():
+        at = f"{mixture}, at codes of {values.shape[1]:,} images"
         side = BIAS.get((name, ending), "on either side")
         most = f", at most log {total:,}" if (name, ending) == ("mutual-information", "") else ""
-        how = f"{mixture}{most}; of a population's value: {side}"
+        how = f"{at}{most}; of a population's value: {side}"
         held = subject.code_protocol(estimator=how, code="z", samples=samples)
         scores.append(mean_score(name + ending, values.mean(0), "nats", "", held))
     return scores

@@ -277,7 +277,7 @@ def marginal(
     return Found(
         scores,
         {f"{name}{ending}": each for name, each in values.items()},
-        notes={} if note is None else {f"nll/bracket/low{ending}": note},
+        notes={f"nll/bracket/low{ending}": note},
     )
 
 

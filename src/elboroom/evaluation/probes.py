@@ -18,7 +18,7 @@ from sklearn.svm import SVC
 from torch import nn
 
 from elboroom.errors import InputError
-from elboroom.evaluation.controls import Labelled, Source, labels_of, sources
+from elboroom.evaluation.controls import Labelled, Source, labels_of, several_classes, sources
 from elboroom.evaluation.subject import Found, Subject
 from elboroom.numerics import seed_for
 from elboroom.scores import Protocol, Score
@@ -183,7 +183,8 @@ def nearest_neighbours(k: int = 10) -> Learner:
 def regression(c: float = 1.0, iterations: int = 1000) -> Learner:
     """Multinomial logistic regression that minimizes C sum(cross-entropy) + |W|²/2, by L-BFGS."""
     words = f"multinomial logistic regression, L2 with C {c:g}, L-BFGS to 1e-4 in {iterations:,} iterations at most"
-    return Learner("logistic", words, lambda seed: Logistic(c, iterations), "" if c == 1 else f"c-{c:g}")
+    variant = [f"c-{c:g}"] * (c != 1) + [f"iterations-{iterations}"] * (iterations != 1000)
+    return Learner("logistic", words, lambda seed: Logistic(c, iterations), "-".join(variant))
 
 
 def linear_sgd() -> Learner:
@@ -200,6 +201,7 @@ def support_vectors(kernel: str = "rbf", gamma: str = "auto", c: float = 1.0, it
     variant = [kernel] * (kernel != "rbf") + [gamma] * (kernel == "rbf" and gamma != "auto") + [f"c-{c:g}"] * (c != 1)
     if iterations is not None:
         words += f", {iterations:,} iterations at most"
+        variant.append(f"iterations-{iterations}")
     make = partial(SVC, C=c, kernel=kernel, gamma=gamma, cache_size=500, max_iter=iterations or -1)
     return Learner("svm", words, lambda seed: make(), "-".join(variant), slow=True)
 
@@ -354,15 +356,14 @@ def probe(subject: Subject, learner: Learner, plan: Plan) -> Found:
     out with a note; InputError where none of the run's own can.
     """
     subject = subject.thresholded if plan.thresholded else subject
-    if len(np.unique(labels_of(subject, "train"))) < 2:
-        raise InputError("all training examples are of one class, so there is nothing to learn. Give labels of more.")
+    several_classes(subject)
     read = sources(subject, plan.code, plan.controls)
     work = Work(subject, learner, plan, len(read) * len(plan.scaling) * sum(map(plan.times, plan.labels)))
     for source in read:
         for scaling, n in itertools.product(plan.scaling, plan.labels):
             work.add(source, scaling, n)
         if source.own and not work.found.scores:
-            raise InputError(next(iter(work.found.notes.values())))
+            raise InputError(next(filter(None, work.found.notes.values())))
         source.forget()
     work.found.scores.extend(work.rarest(n) for n in plan.labels if n is not None and n in work.scored)
     return work.found
@@ -399,8 +400,8 @@ class Work:
         each: list[Bool[np.ndarray, " m"]] = []
         kept = source.remembered(self._settings(scaling, n), lambda: asdict(self._row(source.scaled(scaling), n, each)))
         row = Row(**kept)
-        if row.unfinished:
-            self.found.notes[where] = f"{row.unfinished} of its fits had not converged. Raise `iterations`."
+        stopped = f"{row.unfinished} of its fits had not converged. Raise `iterations`."
+        self.found.notes[where] = stopped if row.unfinished else None
         more = {"code": source.words, "labels": self._labels(n), "scaling": scaling}
         held = self.subject.code_protocol(estimator=f"{self.learner.words}; {DEVIATION}", **more)
         made = score(f"probe/{self.learner.name}", row.value, row.error, "%", self.subject.seen.count, held)

@@ -39,12 +39,14 @@ def pictures(model: VAE, seen: View, found: Codes, clipped: bool) -> dict[str, T
 
 
 def drawn(model: VAE, found: Codes, clipped: bool) -> dict[str, Tensor]:
-    """Samples from the prior (its codes times 3 too, as μ-VAE's paper does for clipped codes) and a fitted Gaussian."""
+    """Samples from the prior (its codes times 3 too, as μ-VAE's paper does for clipped codes) and a fitted Gaussian,
+    where the codes are finite."""
     z = model.prior(model.encoder).draw(DRAWN, Randomness(0)("pictures"))
     noise = torch.randn(z.shape, generator=Randomness(0)("pictures")).to(found.mean.device)
     sigmas = (1, 3) if clipped else (1,)
     result = {f"samples-{s}": decoded(model, s * z) for s in sigmas}
-    result["samples-fitted"] = decoded(model, Gaussian(found.z).from_noise(noise))
+    if found.z.isfinite().all():
+        result["samples-fitted"] = decoded(model, Gaussian(found.z).from_noise(noise))
     return result
 
 

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from elboroom.errors import InputError
 from elboroom.evaluation.subject import Found, Subject
 from elboroom.evaluation.views import mean_score
 from elboroom.models import VAE
@@ -16,8 +17,13 @@ def shuffled_codes(subject: Subject, *, images: int = 2000) -> Found:
 
     0 where the decoder ignores z, whatever the rate is. Codes move along one cycle through a fixed permutation of the
     images, so none stays at home.
+
+    Raises:
+        InputError: fewer than two images.
     """
     count = min(images, subject.seen.count)
+    if count < 2:
+        raise InputError("one image has no other's code. Evaluate 2 images at the least, or leave the metric out.")
     chosen = subject.permutation(subject.seen.count, "shuffled codes")[:count]
     device = subject.seen.examples.rows.device
     z = subject.code("z")[chosen].to(device)

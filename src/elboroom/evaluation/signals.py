@@ -47,7 +47,7 @@ class Signals:
     told: tuple[float, ...]
     """Share of the variance of z_j that comes from the image and not from noise: Var_x(E_q[z_j]) / Var(z_j), in 0..1;
     for a point posterior, which has no noise, the variance relative to that of the widest dimension."""
-    active_units: int
+    active_units: int | float
     """Dimensions with Var_x(E_q[z_j]) > 0.01."""
     log_var_mean: float | None
     """Mean of log σ² over images and dimensions."""

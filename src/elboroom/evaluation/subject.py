@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -34,13 +34,14 @@ class Found:
 
     ``examples`` are values per test example, which are kept beside the mean (outliers, paired tests) and named as the
     score they belong to; ``arrays`` is what the report draws: file name without suffix -> tensors by name; ``notes``
-    say of single scores why they are missing, or what must be known before they are trusted, by the name of the score.
+    say of single scores why they are missing, or what must be known before they are trusted, by the name of the score;
+    None takes back what an earlier evaluation said.
     """
 
     scores: list[Score] = field(default_factory=list)
     examples: dict[str, Tensor] = field(default_factory=dict)
     arrays: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str | None] = field(default_factory=dict)
 
 
 def packed(found: Found, key: str) -> bytes:
@@ -237,14 +238,17 @@ class Subject:
         For what depends on the data alone: the controls of probes, for instance.
         """
         rows = [self.data.splits()[split].rows_hash for split in ("train", self.split)]
-        key = json.dumps([name, settings, rows, self.data.binarization], sort_keys=True)
+        key = json.dumps([name, settings, rows, self.data.binarization, version("elboroom")], sort_keys=True)
         if self.cache is None:
             return make()
         path = self.cache / f"{name.replace('/', '-')}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
         try:
-            return json.loads(path.read_text())["value"]
+            kept = json.loads(path.read_text())
+            if kept["key"] == key:
+                return kept["value"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
-            value = make()
+            pass  # none, or a torn one
+        value = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps({"format": 1, "key": key, "value": value}) + "\n")
         return value
@@ -266,7 +270,9 @@ class Subject:
         seen = view(self.data, split)
         path = self.run.evaluation / f"codes-{split}.safetensors"
         if self.keep and (found := _read_codes(path, self._codes_key(seen))) is not None:
-            return found.to(seen.examples.rows.device)  # where fresh ones would lie
+            labels = seen.examples.labels  # codes stay those of the images when these are labelled anew
+            labels = None if labels is None else labels[: seen.count]
+            return replace(found.to(seen.examples.rows.device), labels=labels)  # where fresh ones would lie
         found = codes(self.model, seen)
         if self.keep:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -100,12 +100,10 @@ def code_protocol(run: Run, seen: View, **more: object) -> Protocol:
     return dataclasses.replace(protocol(run, seen, **{"samples": drawn, **more}), copies=1)
 
 
-def mean_score(
-    name: str, values: Float[Tensor, " n"], unit: str, better: str, protocol: Protocol, stderr: bool = True
-) -> Score:
+def mean_score(name: str, values: Float[Tensor, " n"], unit: str, better: str, protocol: Protocol) -> Score:
     """The mean over examples in float64, with its standard error over images."""
     values = values.double()
-    error = values.std().item() / math.sqrt(len(values)) if stderr and len(values) > 1 else None
+    error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else None
     return Score(
         name=name,
         value=values.mean().item(),
