@@ -279,9 +279,35 @@ def test_runs_side_by_side_under_their_names(quick, tmp_path):
     assert re.search(r"<th scope=\"row\">vae<.*?<td class=\"n\">2</td>", html, flags=re.DOTALL)
     write_run(tmp_path / "two", config(objective={"kind": "elbo", "beta": 4}), images=False, seed=1)
     html = report([tmp_path / "one", tmp_path / "two"]).read_text()
-    assert re.search(r"<th scope=\"row\">one<", html)
-    assert re.search(r"<th scope=\"row\">two<", html)
+    assert labels(html) == ["vae (one)", "vae (two)"]
     assert (tmp_path / "report.html").is_file()
+
+
+def labels(html: str) -> list[str]:
+    """The rows of the table at the top."""
+    top = html.partition("</table>")[0]
+    return re.findall(r"<th scope=\"row\">([^<]*)", top)
+
+
+def test_runs_of_other_configurations_are_no_seeds_of_a_row(quick, tmp_path):
+    """Two studies of one name, and two runs of one seed, were once averaged; a folder given twice counted twice."""
+    for name, epochs in (("a", 10), ("b", 12)):
+        write_run(tmp_path / name / "vae/seed-0", config(training={"epochs": epochs}), images=False)
+        write_study(tmp_path / name, [("vae", {"seed": 0}, "done")])
+    html = report([tmp_path / "a", tmp_path / "b"], tmp_path / "x.html").read_text()
+    assert labels(html) == ["demo / vae (a/vae/seed-0)", "demo / vae (b/vae/seed-0)"]
+    assert labels(report([tmp_path / "a", tmp_path / "b" / ".." / "a"], tmp_path / "x.html").read_text()) == ["vae"]
+    shutil.copytree(tmp_path / "a/vae/seed-0", tmp_path / "a/vae/copy")
+    runs = [tmp_path / "a/vae/seed-0", tmp_path / "a/vae/copy"]
+    assert labels(report(runs, tmp_path / "x.html").read_text()) == ["vae (seed-0)", "vae (copy)"]
+
+
+def test_a_run_that_was_not_begun_and_runs_that_start_from_others_are_seeds(quick, tmp_path):
+    for seed in (0, 1):
+        start = str(tmp_path / f"vae/seed-{seed}")
+        write_run(tmp_path / f"on/seed-{seed}", config(init_from=start), images=False, seed=seed)
+    write_study(tmp_path, [("on", {"seed": seed}, "done") for seed in (0, 1, 2)])
+    assert labels(report([tmp_path]).read_text()) == ["on"]
 
 
 def test_a_listed_folder_outside_the_study_is_not_read(quick, tmp_path):

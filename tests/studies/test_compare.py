@@ -126,6 +126,18 @@ def test_seeds_of_one_configuration_are_one_row_and_a_copy_of_a_run_is_no_second
     assert (again.pairs[0].value, again.pairs[0].real) == (0, False)
 
 
+def test_a_seed_of_an_older_version_and_one_that_was_not_begun_are_seeds(four, tmp_path):
+    """An older config.yaml lacks the fields that were added since, and once made each seed a model of its own."""
+    shutil.copytree(four / "vae", tmp_path / "vae")
+    shutil.copytree(four / "mu", tmp_path / "mu")
+    path = tmp_path / "vae/seed-1/config.yaml"
+    path.write_text(path.read_text().replace("  mean_image: false\n", ""))
+    rows = [{"variant": v, "axes": {"seed": s}, "folder": f"{v}/seed-{s}"} for v in ("vae", "mu") for s in (0, 1, 2)]
+    (tmp_path / "study.json").write_text(json.dumps({"format": 1, "name": "s", "runs": rows}))
+    compared = compare([tmp_path], ["elbo"], **QUICK)[0].groups[0].rows
+    assert sorted((r.label, r.seeds) for r in compared) == [("mu", ["0", "1"]), ("vae", ["0", "1"])]
+
+
 def test_values_of_another_evaluation_are_not_taken(four_kept, tmp_path):
     """The NLL with 3 samples stands beside, but the values on disk are those with 2."""
     shutil.copytree(four_kept, tmp_path / "k")

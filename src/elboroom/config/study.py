@@ -1,6 +1,7 @@
 """A study: the same data and protocol, several variants, several seeds, one report."""
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -143,6 +144,33 @@ def label_of(variant: str, axes: dict[str, Any]) -> str:
     words = {axis: _last_words(axis, list(shown)) for axis in shown}
     values = [str(v) if words[axis] == "name" else f"{words[axis]} {v}" for axis, v in shown.items()]
     return " · ".join([variant, *values] if variant else values)
+
+
+def rows_of(runs: list[tuple[str, dict[str, Any], Any, str]]) -> list[str]:
+    """The name of each run's row, of (label, configuration, seed, folder).
+
+    It is the label, which the seeds of one model share; where that stands for several models, or one seed is there
+    twice, the folder is added. A run without a configuration, which was not begun, is none of another model.
+    """
+    members: dict[str, list[tuple[str, str]]] = {}
+    for label, config, seed, _ in runs:
+        members.setdefault(label, []).append((_model_of(config), str(seed)))
+    shared = {label for label, found in members.items() if not _is_one_row(found)}
+    return [f"{label} ({folder})" if label in shared else label for label, _, _, folder in runs]
+
+
+def _is_one_row(members: list[tuple[str, str]]) -> bool:
+    """Whether runs, as (model, seed), are seeds of one model, each once."""
+    seeds = [seed for _, seed in members]
+    return len({model for model, _ in members if model}) < 2 and len(set(seeds)) == len(seeds)
+
+
+def _model_of(config: dict[str, Any]) -> str:
+    """What the seeds of a row share: all but the name, the seed, and the seed of the run that each starts from."""
+    content = {k: v for k, v in config.items() if k not in ("seed", "name", "format")}
+    if content.get("init_from"):
+        content["init_from"] = [p for p in Path(content["init_from"]).parts[-2:] if not p.startswith("seed-")]
+    return repr(sorted(content.items())) if content else ""
 
 
 def _last_words(axis: str, axes: list[str]) -> str:

@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from elboroom.report.folders import RunFolder, read
+from elboroom.report.folders import RunFolder, read, together
 from elboroom.report.tables import (
     HEADLINE,
     MISSING,
@@ -111,7 +111,7 @@ def wrong_headline(folder: Path) -> tuple[list[str], int, str]:
     reader = _Headline()
     reader.feed(path.read_text(encoding="utf-8"))
     shown = [[row for row in table if row[1]] for table in reader.tables]
-    entries = [Entry(label=r.label, scores=r.scores, seed=r.seed, data=r.data) for r in read(folder).runs]
+    entries = [Entry(label=r.label, scores=r.scores, seed=r.seed, data=r.data) for r in together([read(folder)])]
     wanted = [_expected(table, group) for table, group in _tables(entries)]
     shape = [[(label, len(cells)) for label, cells in table] for table in wanted]
     if shape != [[(label, len(cells) - 2) for label, cells in table] for table in shown]:  # seeds first, time last
@@ -172,7 +172,7 @@ def wrong_numbers(folder: Path) -> tuple[list[str], int]:
     reader = _Scores()
     reader.feed(path.read_text(encoding="utf-8"))
     lines, count = [], 0
-    for run in read(folder).runs:
+    for run in together([read(folder)]):
         shown = reader.found.get(f"{run.label}, seed {run.seed}", [])
         count += len(shown)
         lines += _disagreements(run, shown)

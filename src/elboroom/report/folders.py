@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections import Counter
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +19,7 @@ from elboroom import scores
 from elboroom.config import Run, load_run
 from elboroom.config.files import read_mapping
 from elboroom.config.run import to_dict
-from elboroom.config.study import label_of
+from elboroom.config.study import label_of, rows_of
 from elboroom.errors import InputError
 from elboroom.scores import Score
 
@@ -45,6 +45,8 @@ class RunFolder:
     timing: list[dict[str, Any]] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    row: str = ""
+    """Its label on a page where others have the same name (`together`)."""
     short: str = ""
     """What tells it apart from the other runs of a figure (`told_apart`)."""
     epoch: int | None = None
@@ -57,7 +59,7 @@ class RunFolder:
     @property
     def label(self) -> str:
         """The variant and the values of its axes other than the seed: a row of the table."""
-        return self.prefix + label_of(self.variant, self.axes)
+        return self.row or self.prefix + label_of(self.variant, self.axes)
 
     @property
     def title(self) -> str:
@@ -400,22 +402,25 @@ def _lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
 
 
 def together(sources: list[Source]) -> list[RunFolder]:
-    """The runs of all sources, under labels that are not shared by different configurations."""
+    """The runs of all sources, under labels that different configurations, or one seed twice, do not share."""
     several = len(sources) > 1
     named = [
         dataclasses.replace(r, prefix=f"{s.name} / ") if several and s.is_study else r for s in sources for r in s.runs
     ]
-    kinds = Counter(label for label, _ in {(r.label, _without_seed(r)) for r in named})
-    return [_renamed(r) if kinds[r.label] > 1 and not r.axes else r for r in named]
+    root = _common([s.path for s in sources])
+    told = [(r.label, to_dict(r.config) if r.config else {}, r.seed, _below(root, r.path)) for r in named]
+    return [dataclasses.replace(r, row=row) for r, row in zip(named, rows_of(told), strict=True)]
 
 
-def _renamed(run: RunFolder) -> RunFolder:
-    return dataclasses.replace(run, variant=run.path.resolve().name)
+def _common(paths: list[Path]) -> Path:
+    """The folder that holds them all; of a single one itself."""
+    return Path(os.path.commonpath([p.resolve() for p in paths])) if paths else Path()
 
 
-def _without_seed(run: RunFolder) -> str:
-    content = to_dict(run.config) if run.config else {}
-    return json.dumps({k: v for k, v in content.items() if k not in ("seed", "name")}, sort_keys=True)
+def _below(root: Path, folder: Path) -> str:
+    """A folder's place from there on; of the folder itself its name."""
+    place = Path(os.path.relpath(folder.resolve(), root)).as_posix()
+    return folder.resolve().name if place == "." else place
 
 
 def by_label(runs: list[RunFolder]) -> dict[str, list[RunFolder]]:

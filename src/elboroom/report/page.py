@@ -92,7 +92,7 @@ def report(folders: list[Path], out: Path | None = None, *, title: str | None = 
     """
     if not folders:
         raise InputError("no folder to report on. Give a run folder or a study folder.")
-    sources = [read(Path(f)) for f in folders]
+    sources = [read(f) for f in {Path(f).resolve(): Path(f) for f in folders}.values()]  # each folder once
     out = Path(out) if out else _default_out([s.path for s in sources])
     html = page(sources, title or " and ".join(dict.fromkeys(s.name for s in sources)))
     try:
@@ -354,9 +354,9 @@ def _overview(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Pict
 
 def _panels(source: Source) -> list[Picture]:
     """The figures that a study names, also written beside it."""
-    made = []
-    for entry, drawn in panels.drawn(source.config.get("figures") or [], source.runs):
-        note = panels.trained(entry, source.runs)
+    made, runs = [], together([source])
+    for entry, drawn in panels.drawn(source.config.get("figures") or [], runs):
+        note = panels.trained(entry, runs)
         caption = " ".join(filter(None, (f"{entry['name']}:", entry["caption"], note)))
         made.append(_picture(entry["name"], drawn, entry["caption"] or entry["name"], caption, note))
     _write(source.path, made)

@@ -1,16 +1,20 @@
 """Runs and studies side by side: ranked where protocols agree, apart with the reason where they do not."""
 
+import contextlib
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 
+from elboroom.config import Run as RunConfig
 from elboroom.config import run_from
+from elboroom.config.run import to_dict
+from elboroom.config.study import rows_of
 from elboroom.errors import InputError, unknown
 from elboroom.evaluation.comparison import Difference, paired_bootstrap
 from elboroom.evaluation.likelihood import FEW
@@ -138,20 +142,23 @@ def labelled(sources: list[list[Kept]]) -> dict[str, list[Kept]]:
     """Label -> its runs, which are seeds of one model; different models, and the same seed twice, get other labels."""
     runs = [run for source in sources for run in source]
     several = len({r.source for r in runs}) > 1
-    named: dict[str, list[Kept]] = {}
-    for run in runs:
-        prefix = f"{run.source} / " if several and run.source else ""
-        named.setdefault(prefix + run.label, []).append(run)
+    labels = [f"{run.source} / {run.label}" if several and run.source else run.label for run in runs]
+    told = zip(labels, map(_resolved, runs), (r.seed for r in runs), (str(r.path) for r in runs), strict=True)
     result: dict[str, list[Kept]] = {}
-    for label, members in named.items():
-        clash = len({_without_seed(m) for m in members}) > 1 or max(Counter(str(m.seed) for m in members).values()) > 1
-        for member in members:
-            result.setdefault(f"{label} ({member.path})" if clash else label, []).append(member)
+    for label, run in zip(rows_of(list(told)), runs, strict=True):
+        result.setdefault(label, []).append(run)
     return result
 
 
-def _without_seed(run: Kept) -> str:
-    return repr(sorted((k, v) for k, v in run.config.items() if k not in ("seed", "name")))
+def _resolved(run: Kept) -> dict[str, Any]:
+    """A run's configuration with the fields that versions since then have added, where it can be used."""
+    with contextlib.suppress(InputError, TypeError):
+        return to_dict(_config(run)) if run.config else {}
+    return run.config
+
+
+def _config(run: Kept) -> RunConfig:
+    return run_from({k: v for k, v in run.config.items() if k != "format"})
 
 
 def _compared(name: str, scored: dict[str, list[Kept]], resamples: int, seed: int) -> Compared:
@@ -255,7 +262,7 @@ def _trained(run: Kept, score: Score) -> str:
     if told:
         return "" if told == "bound" else told
     try:
-        config = run_from({k: v for k, v in run.config.items() if k != "format"})
+        config = _config(run)
     except (InputError, TypeError):
         return "objective not recorded"
     return "" if config.trains_bound else f"no bound ({config.objective.kind})"
