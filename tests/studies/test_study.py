@@ -17,7 +17,7 @@ from elboroom.config.files import parse_yaml
 from elboroom.config.study import Metrics, Nll, Study
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.report import report
-from elboroom.report.folders import read_run
+from elboroom.report.folders import read_run, read_study
 from elboroom.studies import study as studies
 from elboroom.studies.execute import execute
 from elboroom.studies.results import collect
@@ -378,6 +378,22 @@ def test_results_are_kept_whole_or_as_they_were(study, tmp_path):
         collect(tmp_path / "s", tmp_path / "kept", page, "typed again")
     assert {p: p.read_bytes() for p in (tmp_path / "kept").rglob("*") if p.is_file()} == before
     assert {p.name for p in tmp_path.iterdir()} == {"s", "kept"}
+
+
+def test_results_and_pages_go_by_the_states_of_the_runs(study, tmp_path):
+    """study.json knows nothing of what `elboroom resume` does to a run, and kept nothing of it."""
+    go(study, tmp_path / "s")
+    listed = json.loads((tmp_path / "s" / "study.json").read_text())
+    for row, status in zip(listed["runs"], ("stopped", "failed", "done", "failed"), strict=True):
+        row |= {"status": status, "error": "why" if status == "failed" else None}
+    (tmp_path / "s" / "study.json").write_text(json.dumps(listed))
+    (tmp_path / "s" / "beta" / "seed-0" / "state.json").write_text('{"format": 1, "status": "stopped"}')
+    (tmp_path / "s" / "beta" / "seed-1" / "state.json").write_text('{"format": 1, "status": "stopped"}')
+    collect(tmp_path / "s", tmp_path / "kept", report([tmp_path / "s"]), "typed")
+    kept = json.loads((tmp_path / "kept" / "study.json").read_text())["runs"]
+    assert [(r["status"], r["error"]) for r in kept] == [("done", None)] * 2 + [("stopped", None), ("failed", "why")]
+    assert [r.status for r in read_study(tmp_path / "s").runs] == ["done", "done", "stopped", "failed"]
+    assert arithmetic(tmp_path / "kept").findings == []
 
 
 def test_an_evaluation_without_nll_keeps_the_older_one(study, tmp_path):

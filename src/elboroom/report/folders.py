@@ -269,7 +269,8 @@ def _study_config(folder: Path) -> dict[str, Any]:
 
 
 def _listed(study: Path, entry: dict[str, Any]) -> RunFolder:
-    """A run as a study lists it; the run's own word on its state counts, except where the study saw it fail."""
+    """A run as a study lists it; the run's own word on its state counts, except where the study saw it fail and
+    it is not done since."""
     path = study / str(entry.get("folder", ""))
     if (study / "ledger.json").is_file():  # what `elboroom results` keeps
         path = study / "runs" / str(entry.get("folder", ""))
@@ -279,7 +280,8 @@ def _listed(study: Path, entry: dict[str, Any]) -> RunFolder:
         return RunFolder(path=nowhere, variant=variant, axes=axes, problems=["Its folder lies outside the study's."])
     run = read_run(path, variant=variant, axes=axes)
     told = str(entry.get("status") or "missing")
-    status = told if told == "failed" or run.status == "missing" else run.status
+    failed = told == "failed" and run.status != "done"
+    status = told if failed or run.status == "missing" else run.status
     return dataclasses.replace(
         run, status=status, error=entry.get("error"), shown=f"{study.resolve().name}/{entry.get('folder')}"
     )

@@ -98,8 +98,8 @@ def _gather(study: Path, out: Path, page: Path, command: str, content: dict[str,
         room -= _size(out / rows[-1]["folder"] / "weights.safetensors")
     firsts = [run["folder"] for run in content["runs"] if run["axes"].get("seed", 0) == first]
     _keep_shown([(study / folder, out / "runs" / folder) for folder in firsts])
-    for name in ("study.json", "study.yaml"):
-        shutil.copyfile(study / name, out / name)
+    replace_text(out / "study.json", json.dumps(content, indent=1) + "\n")
+    shutil.copyfile(study / "study.yaml", out / "study.yaml")
     shutil.copyfile(page, out / "report.html")
     shutil.copytree(study / "figures", out / "figures")
     for path in (study / CLASSIFIERS).glob("*.safetensors"):  # trained anew on another machine they would be others
@@ -113,10 +113,23 @@ def _gather(study: Path, out: Path, page: Path, command: str, content: dict[str,
 
 
 def _read(study: Path) -> dict[str, Any]:
+    """study.json, with what has become of each run since it was written."""
     try:
-        return json.loads((study / "study.json").read_text())
+        content = json.loads((study / "study.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         raise InputError(f"{study}: no study folder (no whole study.json). Run `elboroom study` first.") from None
+    return content | {"runs": [{**row, **_now(study / row["folder"], row)} for row in content["runs"]]}
+
+
+def _now(run: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """Status and error of a listed run by its own state, which `elboroom resume` changes and study.json does not tell.
+
+    That a study saw it fail stands until it is done: a run that could not be opened has written no state.
+    """
+    status = runs.read_state(run)["status"]
+    if status in (row["status"], "new", "unknown") or (row["status"] == "failed" and status != "done"):
+        return {}
+    return {"status": status, "error": row["error"] if status == "diverged" else None}
 
 
 def hashes(folder: Path) -> dict[str, str]:
