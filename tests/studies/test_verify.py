@@ -99,6 +99,38 @@ def test_edited_value_is_named_with_what_it_should_be(old):
     assert "tolerance" in line
 
 
+@pytest.mark.parametrize("record", ["checkpoint.json", "data's name", "none"])
+def test_an_edited_bound_of_a_squared_error_is_named(old, record):
+    """By a whole dimension: their number was once fitted to the score under test."""
+    run = old / "runs/squared/seed-0"
+    if record != "checkpoint.json":
+        (run / "checkpoint.json").unlink()
+    if record == "none":
+        config = run / "config.yaml"
+        config.write_text(config.read_text().replace("name: digits", "name: none-such"))
+        (run / "state.json").unlink()  # else it tells of that edit
+        assert any("runs/squared/seed-0/: no values per example of elbo" in gap for gap in arithmetic(old).gaps)
+        return
+    assert said(old) == []
+    edit_json(run / "scores.json", lambda c: c["scores"][2].update(value=c["scores"][2]["value"] + np.log(np.pi) / 2))
+    (line,) = said(old)
+    assert line.startswith("runs/squared/seed-0/scores.json: elbo is ")
+
+
+def test_checkpoints_that_are_gone_or_named_wrongly(four, four_kept, tmp_path):
+    """Kept results have none, and go on as they are."""
+    copy = shutil.copytree(four / "vae" / "seed-0", tmp_path / "run")
+    (copy / "checkpoints" / "last").write_text("step-abc\n")
+    (line,) = said(copy)
+    assert line.startswith("checkpoints/last: it should name a checkpoint such as step-100, and says 'step-abc'")
+    (copy / "checkpoints" / "last").write_text("step-999\n")
+    assert said(copy) == ["checkpoints/last: names step-999, which is not there"]
+    shutil.rmtree(copy / "checkpoints")
+    assert any("no checkpoint is left" in gap for gap in arithmetic(copy).gaps)
+    for folder in (four, four_kept, four_kept / RUN):
+        assert not any("no checkpoint" in gap for gap in arithmetic(folder).gaps)
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "expected"),
     [

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from elboroom import scores as score_files
 from elboroom.config.files import parse_yaml
 from elboroom.config.study import label_of
+from elboroom.data import CATALOG
 from elboroom.errors import InputError
 from elboroom.scores import Score
 
@@ -62,6 +63,15 @@ class Kept:
         path = self.path / "scores.json"
         return score_files.load(path) if path.is_file() else []
 
+    @cached_property
+    def dimensions(self) -> int | None:
+        """Numbers in an example, as the record of a checkpoint says, or the data's name; None where neither does."""
+        folder = self.path.parents[1] if self.path.parent.name == "evaluation" else self.path
+        for record in (folder / "checkpoint.json", *sorted((folder / "checkpoints").glob("step-*/state.json"))):
+            with contextlib.suppress(InputError, KeyError, TypeError):
+                return math.prod(read_json(record)["values"]["shape"])
+        return _dimensions(dataclasses.replace(self, path=folder).config.get("data"))
+
     @property
     def evaluation(self) -> Path | None:
         """Where the evaluation of the scored weights lies, in a run folder."""
@@ -89,6 +99,14 @@ class Kept:
             raise InputError(
                 f"{self.examples_file}: no safetensors file ({error}). Write it anew with `elboroom evaluate`."
             ) from None
+
+
+def _dimensions(data: Any) -> int | None:
+    """Numbers in an example of a data set by name; None of another."""
+    if not isinstance(data, dict) or data.get("name") not in CATALOG:
+        return None
+    shape, size = CATALOG[data["name"]].shape, data.get("size")
+    return math.prod((shape[0], size, size) if size else shape)
 
 
 def study_of(run: Path) -> Path | None:
@@ -206,7 +224,8 @@ def values_of(score: Score, run: Kept) -> Array | None:
 def kept_values(score: Score, run: Kept) -> Values | None:
     """What is kept under a score's name, from whichever evaluation.
 
-    The bounds are -(distortion + rate), with the constant that the distortion of a squared error leaves out.
+    The bounds are -(distortion + rate), with the constant that the distortion of a squared error leaves out; None where
+    no file says what that is.
     """
     if score.name.startswith("probe/"):
         return _of_probe(score, run)
@@ -218,8 +237,10 @@ def kept_values(score: Score, run: Kept) -> Values | None:
     if score.name not in ("elbo", "bound/grey-bce") or any(p is None for p in parts) or len(parts[0]) != len(parts[1]):
         return None
     found = [_values(p) for p in parts]
-    total = -(found[0].values + found[1].values)
-    total = total + dropped_constant(score, total) if score.name == "elbo" else total
+    constant = dropped_constant(score, run) if score.name == "elbo" else 0.0
+    if constant is None:
+        return None
+    total = constant - (found[0].values + found[1].values)
     return Values(values=total, size=found[0].size + found[1].size, rounding=max(f.rounding for f in found))
 
 
@@ -240,13 +261,11 @@ def _values(kept: Array) -> Values:
     return Values(values=values, size=np.abs(values), rounding=1.01 * FLOAT32 if kept.dtype == np.float32 else 1e-12)
 
 
-def dropped_constant(score: Score, total: Array) -> float:
-    """-(D / 2) ln π of a squared error, with the whole number D of dimensions that comes nearest; else 0."""
-    gap = score.value - float(total.mean())
-    if not score.protocol.likelihood.startswith("squared error") or not math.isfinite(gap):
+def dropped_constant(score: Score, run: Kept) -> float | None:
+    """-(D / 2) ln π of a squared error in D dimensions, else 0; None where D is not known."""
+    if not score.protocol.likelihood.startswith("squared error"):
         return 0.0
-    one = -0.5 * math.log(math.pi)
-    return one * max(0, round(gap / one))
+    return None if run.dimensions is None else -0.5 * run.dimensions * math.log(math.pi)
 
 
 def wrong(score: Score, found: Values) -> dict[str, tuple[float, float]]:

@@ -17,9 +17,8 @@ from elboroom.config.run import identity_of
 from elboroom.errors import InputError
 from elboroom.scores import Score
 from elboroom.studies import results
-from elboroom.studies.kept import Kept, Values, kept_values, near, read, read_json, wrong
-
-DEPTHS = ("arithmetic", "weights", "training")
+from elboroom.studies.kept import Kept, Values, kept_values, near, read, read_json, study_of, wrong
+from elboroom.training.checkpoint import Store
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,9 @@ def _run(run: Kept, folder: Path, result: Verified) -> None:
     unkept: list[str] = []
     _collect(result, run.path, _scores(run, where, checked, unkept))
     _collect(result, run.path, _weights(run, where))
+    _collect(result, run.path, _pointers(run, where))
+    if run.status == "done" and not Store(run.path / "checkpoints").steps() and not _is_kept(run, folder):
+        result.gaps.append(f"{where or run.path.name}: no checkpoint is left, so nothing tells which weights it had")
     _collect(result, run.path, _config(run, where))
     _collect(result, run.path, _evaluated(run, where))
     _on_the_way(run, where, result)
@@ -182,6 +184,25 @@ def _weights(run: Kept, where: str) -> Findings:
         names = ", ".join(s.name for s in run.scores if s.protocol.checkpoint == checkpoint)
         there = ", ".join(f"{f.relative_to(run.path).as_posix()} is {h}" for h, f in hashes.items())
         yield Finding(f"{where}scores.json", f"{names}: measured on the weights {checkpoint}, and {there}")
+
+
+def _is_kept(run: Kept, folder: Path) -> bool:
+    """Whether a run is part of kept results, which hold no checkpoints."""
+    return any((place / "ledger.json").is_file() for place in (folder, study_of(run.path)) if place is not None)
+
+
+def _pointers(run: Kept, where: str) -> Findings:
+    """``last`` and ``best`` name checkpoints that are there."""
+    store = Store(run.path / "checkpoints")
+    steps = store.steps()
+    for name in ("last", "best") if steps else ():
+        try:
+            step = store.pointer(name)
+        except InputError as error:
+            yield Finding(f"{where}checkpoints/{name}", str(error).removeprefix(f"{store.folder / name}: "))
+            continue
+        if step is not None and step not in steps:
+            yield Finding(f"{where}checkpoints/{name}", f"names step-{step}, which is not there")
 
 
 def short_hash(path: Path) -> str:
