@@ -11,15 +11,16 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from elboroom import cli, scores
-from elboroom.config.files import parse_yaml
+from elboroom.config.files import parse_yaml, run_from, to_yaml
 from elboroom.config.study import Study
 from elboroom.errors import InputError
 from elboroom.report.check import shows, wrong_headline, wrong_numbers
 from elboroom.scores import Protocol, Score
 from elboroom.studies import study as studies
+from elboroom.studies.kept import Kept
 from elboroom.studies.recompute import from_training, from_weights
 from elboroom.studies.results import collect
-from elboroom.studies.verify import arithmetic
+from elboroom.studies.verify import arithmetic, other_axes
 
 RUN = Path("runs/vae/seed-0")
 COMMITTED = sorted((Path(__file__).parents[2] / "results").glob("*/ledger.json"))
@@ -247,6 +248,25 @@ def test_edited_weights_and_configuration(old):
     config = old / RUN / "config.yaml"
     config.write_text(config.read_text().replace("batch: 32", "batch: 16"))
     assert any(re.search(r"config\.yaml: has the hash \w+, should be \w+ as", line) for line in said(old))
+
+
+AXES = {
+    "training.optimizer.lr": "1e-3",  # text to YAML 1.1
+    "objective": "mu",
+    "objective.reading": "A6",
+    "objective.variance": "abs",
+    "model": "aevb",
+}
+
+
+def test_axes_are_compared_as_what_they_mean(tmp_path):
+    """Their values as text, a kind by its name and what is short for other fields were once called wrong."""
+    config = run_from({"data": {"name": "digits"}, "model": "aevb", "objective": "mu"})
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert other_axes(Kept(path=tmp_path, variant="a", axes=AXES)) == []
+    other = AXES | {"training.optimizer.lr": "1e-2", "objective.reading": "A1"}
+    found = other_axes(Kept(path=tmp_path, variant="a", axes=other))
+    assert found == ["training.optimizer.lr", "objective.reading"]
 
 
 def test_missing_and_added_files(kept):

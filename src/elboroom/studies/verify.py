@@ -2,6 +2,7 @@
 hashes. (`elboroom.studies.recompute` goes deeper.)"""
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from elboroom import runs as run_files
-from elboroom.config.files import parse_yaml
+from elboroom.config.files import merged, nested, parse_yaml, run_from
 from elboroom.config.run import identity_of
 from elboroom.errors import InputError
 from elboroom.scores import Score
@@ -220,12 +221,33 @@ def _config(run: Kept, where: str) -> Findings:
     now, trained = identity_of(run.config, run.path), state.get("config")
     if trained not in (None, now):
         yield Finding(f"{where}config.yaml", f"has the hash {now}, should be {trained} as {where}state.json says")
-    for axis, value in run.axes.items():
+    for axis in other_axes(run):
         held: Any = run.config
         for part in axis.split("."):
             held = held.get(part) if isinstance(held, dict) else None
-        if held != value:
-            yield Finding(f"{where}config.yaml", f"{axis} is {held!r}, should be {value!r} as the study lists the run")
+        value = run.axes[axis]
+        yield Finding(f"{where}config.yaml", f"{axis} is {held!r}, should be {value!r} as the study lists the run")
+
+
+UNTRACED = ("model", "model.kind", "init_from")
+"""Axes that config.yaml does not hold as they were said: a model by its name, the folder of another run."""
+
+
+def other_axes(run: Kept) -> list[str]:
+    """The axes whose values the configuration does not have: laid over it as the plan does, they change it."""
+    held = {k: v for k, v in run.config.items() if k != "format"}
+    changes = {axis: nested(axis, value) for axis, value in run.axes.items() if axis not in UNTRACED}
+    if _same(held, functools.reduce(merged, changes.values(), held)):
+        return []
+    return [axis for axis, change in changes.items() if not _same(held, merged(held, change))] or list(changes)
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two mappings are one configuration, however their values are written."""
+    try:
+        return one == other or run_from(one) == run_from(other)
+    except InputError:
+        return False
 
 
 def _evaluated(run: Kept, where: str) -> Findings:
