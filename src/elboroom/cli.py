@@ -198,10 +198,12 @@ class Evaluate:
         from elboroom.config.files import metrics_from
         from elboroom.evaluation import evaluate
         from elboroom.scores import lines
+        from elboroom.training.checkpoint import check_writable
 
         _at_least(self.samples, 0, "samples")
         _at_least(1 if self.images is None else self.images, 1, "images")
         run = _open(self)
+        check_writable(run.folder)
         other, metrics = _other_data(run, self.data), metrics_from(self.metrics)
         more = {"samples": self.samples, "images": self.images, "metrics": metrics, "other": other}
         more |= {"headline": run.is_headline, "cache": cache_folder()}
@@ -267,18 +269,31 @@ class Doctor:
         from elboroom import runs
         from elboroom.evaluation.checkup import examine, keep
         from elboroom.evaluation.subject import Subject
-        from elboroom.training.checkpoint import replace_text
+        from elboroom.training.checkpoint import check_writable, replace_text, room
 
-        if self.out is not None and not self.out.parent.is_dir():
-            raise InputError(f"{self.out.parent}: no such folder. Make it, or choose another --out.")
+        if self.out is not None:
+            _check_file(self.out)
         use_data(self.data_dir)
         run = runs.load(self.run, checkpoint=self.checkpoint, device=self.device, trust=self.trust)
+        check_writable(run.folder)
         found = examine(Subject(run))
         keep(run, found)
         if self.out is not None:
-            replace_text(self.out, found.json())
+            with room(self.out.parent, "run the doctor again"):
+                replace_text(self.out, found.json())
         print(*found.lines(), sep="\n")
         return FAILED if self.strict and found.severity == "alarm" else DONE
+
+
+def _check_file(out: Path) -> None:
+    """InputError where no file can be written to this path; asked before the work is done."""
+    from elboroom.training.checkpoint import check_writable
+
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder. Name a file in it (--out).")
+    if not out.parent.is_dir():
+        raise InputError(f"{out.parent}: no such folder. Make it, or choose another --out.")
+    check_writable(out.parent)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from elboroom.errors import InputError, unknown
-from elboroom.training.checkpoint import replace_bytes, room
+from elboroom.training.checkpoint import check_writable, replace_bytes, room
 
 Array = np.ndarray
 
@@ -30,6 +30,7 @@ def check(path: Path) -> None:
         raise InputError(f"{path}: is a folder. Name a file in it (--out).")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder. Make it, or choose another --out.")
+    check_writable(path.parent)
 
 
 def _npz(file: io.BytesIO, arrays: dict[str, Array]) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import struct
 import sys
@@ -112,6 +113,21 @@ def test_options(call, case):
     check(call(*words, *(["--out", "new"] if words[0] == "train" else [])), offender, cure, before)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["evaluate run", "doctor run", "resume run --training.epochs 9", "study demo --out new", "train --out new/run"],
+)
+def test_folders_that_cannot_be_written_to(call, run, monkeypatch, arguments):
+    """Told before the work is done, not after."""
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and not mode & os.W_OK)
+    for work in ("elboroom.evaluation.evaluate", "elboroom.evaluation.checkup.examine", "elboroom.build.data"):
+        monkeypatch.setattr(work, lambda *given, **named: pytest.fail("it began to work"))
+    outcome = call(*arguments.split())
+    assert outcome.code == 2
+    assert re.search(r"no access .it cannot be written to.\. Get the right to read and write there", outcome.err)
+
+
 FILES = {
     "no YAML": ("seed: [1", "not YAML", "Mend it there"),
     "code to be run": ("seed: !!python/object/apply:os.system ['touch ran']", "code", "plain values"),
@@ -171,7 +187,7 @@ DATA = {
     "CSV with text": ("x.csv", lambda: text("x.csv", "1,2\n3,four\n"), GAUSSIAN, "x.csv", "four"),
     "outside the support": ("x.csv", lambda: vectors("x.csv"), (), "bernoulli", "'gaussian'"),
     "conv on vectors": ("x.csv", lambda: vectors("x.csv"), (*GAUSSIAN, *CONV), "conv", "'mlp'"),
-    "conv on large images": ("x", lambda: pngs(80), (*GAUSSIAN, *CONV), "conv", "--data.size 64"),
+    "conv on large images": ("x", lambda: pngs(80), (*GAUSSIAN, *CONV), "conv", "--data.size 28"),
     "companion without labels": ("x.csv", lambda: vectors("x.csv"), (*GAUSSIAN, "--companion", "classifier"),
                                  "x.csv", "--companion null"),
     "patience without validation": ("x.csv", lambda: vectors("x.csv"), (*GAUSSIAN, "--training.patience", "3"),

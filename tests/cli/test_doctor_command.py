@@ -39,6 +39,7 @@ def test_the_first_command_that_it_gives_can_be_typed(call, run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(("doctor", "nowhere"), "no run folder"), (("doctor", "run", "--out", "no/where.json"), "no such folder"),
+     (("doctor", "run", "--out", "run"), "run: is a folder. Name a file in it"),
      (("doctor", "run", "--checkpoint", "step-7"), "step-7: no whole checkpoint")],
 )  # fmt: skip
 def test_bad_input(call, run, arguments, words):

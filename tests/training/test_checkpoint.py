@@ -17,7 +17,7 @@ from elboroom import runs
 from elboroom.config import load_run, to_yaml
 from elboroom.config.files import merged, run_from, to_dict
 from elboroom.errors import InputError, Stopped
-from elboroom.studies.execute import check_resumable, execute
+from elboroom.studies.execute import check_resumable, execute, lengthen
 from elboroom.training import checkpoint
 from elboroom.training.checkpoint import Checkpoint, Store, optimizer_tensors, pack, restore_optimizer, unpack
 
@@ -235,6 +235,26 @@ def test_real_limit_on_file_size(tmp_path, tiny):
 def test_another_error_of_the_system_is_not_called_a_full_disk(tmp_path):
     with pytest.raises(PermissionError), checkpoint.room(tmp_path, "try again"):
         raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_file_out_of_reach_is_told_with_a_cure_where_it_lies_in_the_folder(tmp_path, code):
+    told, run = r"run/last: no access .* choose another folder", tmp_path / "run"
+    with pytest.raises(InputError, match=told), checkpoint.room(run, "try again"):
+        raise OSError(code, "no", str(tmp_path / "run/last"))
+    with pytest.raises(OSError, match="mnist"), checkpoint.room(run, "try again"):
+        raise OSError(code, "no", str(tmp_path / "mnist/images.gz"))
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_any_work(tmp_path, trained, tiny, monkeypatch):
+    """os.access is asked: permissions bind no administrator, who may run these tests."""
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and not mode & os.W_OK)
+    for resume, folder in ((False, tmp_path / "a/b"), (True, trained)):
+        with pytest.raises(InputError, match=r"no access .it cannot be written to.\. Get the right"):
+            execute(tiny(), folder, resume=resume, say=pytest.fail, report=pytest.fail)
+    with pytest.raises(InputError, match="no access"):
+        lengthen(trained, tiny(epochs=9))
 
 
 # a checkpoint from elsewhere

@@ -20,7 +20,7 @@ from elboroom.evaluation.monitors import EarlyWarning, warmed_up
 from elboroom.studies import search as rates
 from elboroom.studies.assemble import Report, make_trainer
 from elboroom.training import Trainer
-from elboroom.training.checkpoint import Store, replace_text, room
+from elboroom.training.checkpoint import Store, check_writable, replace_text, room
 from elboroom.training.runtime import Runtime, start
 
 
@@ -42,6 +42,7 @@ def execute(
         Stopped: a signal or the budget ended it, after a checkpoint.
         Diverged: a number stopped being finite; the last good checkpoint is kept.
     """
+    check_writable(folder)
     with contextlib.ExitStack() as stack:
         if resume:
             stack.enter_context(runs.locked(folder))
@@ -176,8 +177,9 @@ def lengthen(folder: Path, changed: RunConfig) -> None:
 
     What a checkpoint depends on stays word for word as it is, so that the file of an older version still belongs to it.
     """
+    check_writable(folder)
     path = folder / "config.yaml"
-    with runs.locked(folder):
+    with runs.locked(folder), room(folder, "ask for it again"):
         content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
         lengths = {name: to_dict(changed)["training"][name] for name in EXTENDABLE}
         content["training"] = {**(content.get("training") or {}), **lengths}

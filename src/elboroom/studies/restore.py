@@ -13,7 +13,7 @@ from elboroom.evaluation.classifiers import hashes_in
 from elboroom.studies.kept import CLASSIFIERS, Kept, read, read_json
 from elboroom.studies.results import CHECKPOINT, SMALL_FILES
 from elboroom.studies.study import Planned, look, record
-from elboroom.training.checkpoint import Store, replace_bytes, replace_text, room
+from elboroom.training.checkpoint import Store, check_writable, replace_bytes, replace_text, room
 
 Say = Callable[[str], None]
 
@@ -36,6 +36,7 @@ def take_over(study: Study, out: Path, planned: list[Planned], folder: Path, say
     """
     results = _opened(folder, study.name)
     runs.make_folder(out)
+    check_writable(out)
     with runs.locked(out), room(out, "the same command goes on"):
         _take_classifiers(results, out, say)
         taken = []

@@ -23,7 +23,7 @@ from elboroom.errors import Diverged, InputError, Stopped, unknown
 from elboroom.evaluation import ESTIMATES, evaluate, has_likelihood
 from elboroom.studies.execute import Report, can_go_on, execute, lengthen
 from elboroom.studies.kept import CLASSIFIERS
-from elboroom.training.checkpoint import replace_text, room
+from elboroom.training.checkpoint import check_writable, replace_text, room
 from elboroom.training.runtime import scoring_device, set_threads
 
 FORMAT = 1
@@ -206,6 +206,7 @@ def carry_out(
     for run in planned:
         look(run)
     runs.make_folder(out)
+    check_writable(out)
     scored = functools.partial(evaluate, cache=cache, classifiers=out / CLASSIFIERS)
     with runs.locked(out), room(out, "the same command goes on"):
         record(study, out, planned)

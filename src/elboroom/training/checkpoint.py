@@ -68,15 +68,39 @@ def replace_text(path: Path, text: str) -> None:
     replace_bytes(path, text.encode())
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 @contextlib.contextmanager
 def room(folder: Path, cure: str) -> Iterator[None]:
-    """InputError, with a cure, where writing into the folder finds the disk full."""
+    """InputError, with a cure, where writing into the folder finds the disk full, or a file in it out of reach."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise InputError(f"{folder}: no room on the disk ({error.strerror}). Free some space, then {cure}.") from error
+        if error.errno in FULL:
+            full = f"{folder}: no room on the disk ({error.strerror}). Free some space, then {cure}."
+            raise InputError(full) from error
+        if error.errno in FORBIDDEN and _lies_in(error.filename, folder):  # not, say, a file of the data
+            raise _no_access(error.filename, error.strerror) from error
+        raise
+
+
+def check_writable(folder: Path) -> None:
+    """InputError where a folder, or of one that is to be made the nearest that there is, cannot be written to; asked
+    before the work is done."""
+    whole = folder.absolute()
+    place = next((p for p in (whole, *whole.parents) if os.access(p, os.F_OK)), whole)
+    if place.is_dir() and not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        raise _no_access(folder if place == whole else place, "it cannot be written to")
+
+
+def _lies_in(name: str | bytes | int | None, folder: Path) -> bool:
+    return isinstance(name, str) and Path(name).absolute().is_relative_to(folder.absolute())
+
+
+def _no_access(place: str | Path, why: str) -> InputError:
+    return InputError(f"{place}: no access ({why}). Get the right to read and write there, or choose another folder.")
 
 
 def pack(tensors: Tensors) -> bytes:
