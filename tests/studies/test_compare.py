@@ -71,6 +71,25 @@ def test_rows_that_have_nothing_are_named_once(four_kept):
     assert found.absent == ["vae; mu; squared: not measured"]
 
 
+def test_seeds_that_diverged_are_told(four, tmp_path):
+    """The mean of what is left of a model that often diverges is not that of the others."""
+    for row in json.loads((four / "study.json").read_text())["runs"]:
+        place = tmp_path / row["folder"]
+        place.mkdir(parents=True)
+        for name in ("config.yaml", "scores.json"):
+            shutil.copyfile(four / row["folder"] / name, place / name)
+    listed = json.loads((four / "study.json").read_text())
+    for row in listed["runs"]:
+        if row["folder"] in ("mu/seed-1", "grey/seed-0", "grey/seed-1"):
+            row["status"] = "diverged"
+            (tmp_path / row["folder"] / "scores.json").unlink()
+    (tmp_path / "study.json").write_text(json.dumps(listed))
+    (found,) = compare([tmp_path], ["elbo"], **QUICK)
+    remarks = {row.label: row.remarks for row in found.groups[0].rows}
+    assert remarks == {"vae": "", "mu": "1 of 2 seeds: 1 diverged, no bound (mu)"}
+    assert found.absent == ["grey: diverged"]
+
+
 def test_intervals_are_those_of_the_values(four_kept):
     """The same as from the arrays by hand: two seeds a row, the bound as minus distortion minus rate."""
     group = by_name(compare([four_kept], **QUICK))["elbo"].groups[0]

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ class Row:
     scores: list[Score]
     values: np.ndarray | None = None
     """Values per example [seeds, n], where all runs keep them."""
+    lost: str = ""
+    """What became of its seeds that have no scores; empty where all have some."""
     doubt: str = ""
     """Why its value is not what its name says."""
     trained: str = ""
@@ -59,10 +62,11 @@ class Row:
 
     @property
     def remarks(self) -> str:
-        """What was trained, where it was something else than a bound with the whole rate; and what to doubt."""
+        """Seeds that are missing; what was trained, where it was something else than a bound with the whole rate; and
+        what to doubt."""
         held = self.scores[0].protocol
         beta = "" if held.beta is None else f"effective β {held.beta:g}"
-        return ", ".join(filter(None, [self.trained, beta, self.doubt]))
+        return ", ".join(filter(None, [self.lost, self.trained, beta, self.doubt]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +124,13 @@ def compare(
         InputError: a folder that holds no runs, fewer than two models with scores, a score that none has.
     """
     rows = labelled([read(f) for f in {Path(f).resolve(): Path(f) for f in folders}.values()])  # each folder once
-    scored = {label: [r for r in runs if r.scores] for label, runs in rows.items()}
-    if sum(map(bool, scored.values())) < 2:
+    scored = sum(any(r.scores for r in runs) for runs in rows.values())
+    if scored < 2:
         raise InputError(
-            f"nothing to compare: {sum(map(bool, scored.values()))} of {len(rows)} models have scores. {CURE} "
-            "`elboroom evaluate RUN` scores a run."
+            f"nothing to compare: {scored} of {len(rows)} models have scores. {CURE} `elboroom evaluate RUN` scores a "
+            "run."
         )
-    known = list(dict.fromkeys(s.name for runs in scored.values() for r in runs for s in r.scores))
+    known = list(dict.fromkeys(s.name for runs in rows.values() for r in runs for s in r.scores))
     wanted = list(names) or sorted(known, key=lambda n: FIRST.index(n) if n in FIRST else len(FIRST))
     for name in wanted:
         if name not in known:
@@ -134,7 +138,7 @@ def compare(
     found = []
     for done, name in enumerate(wanted):
         progress("comparing", done, len(wanted))
-        found.append(_compared(name, scored, resamples, seed))
+        found.append(_compared(name, rows, resamples, seed))
     return found
 
 
@@ -161,18 +165,28 @@ def _config(run: Kept) -> RunConfig:
     return run_from({k: v for k, v in run.config.items() if k != "format"})
 
 
-def _compared(name: str, scored: dict[str, list[Kept]], resamples: int, seed: int) -> Compared:
+def _compared(name: str, models: dict[str, list[Kept]], resamples: int, seed: int) -> Compared:
     groups: dict[Protocol, dict[str, list[tuple[Kept, Score]]]] = {}
-    for label, runs in scored.items():
+    for label, runs in models.items():
         for run in runs:
             for score in {s.protocol.comparable(): s for s in run.scores if s.name == name}.values():
                 groups.setdefault(score.protocol.comparable(), {}).setdefault(label, []).append((run, score))
     ordered = sorted(groups.items(), key=lambda g: -len(g[1]))
     one = next(s for members in ordered[0][1].values() for _, s in members)
     first = ordered[0][0]
-    made = [_group(p, m, one.better, resamples, seed, "" if p == first else difference(p, first)) for p, m in ordered]
-    absent = _absent(name, {label: runs for label, runs in scored.items() if _lacks(name, runs)}, first)
+    lost = {label: _lost(runs) for label, runs in models.items()}
+    made = [
+        _group(p, m, lost, one.better, resamples, seed, "" if p == first else difference(p, first)) for p, m in ordered
+    ]
+    absent = _absent(name, {label: runs for label, runs in models.items() if _lacks(name, runs)}, first)
     return Compared(name=name, unit=one.unit, better=one.better, groups=made, absent=absent)
+
+
+def _lost(runs: list[Kept]) -> str:
+    """What became of the seeds of a model that have no scores: ``2 of 3 seeds: 1 diverged``."""
+    without = Counter("without scores" if r.status == "done" else r.status for r in runs if not r.scores)
+    told = ", ".join(f"{count} {what}" for what, count in without.items())
+    return f"{len(runs) - without.total()} of {len(runs)} seeds: {told}" if told else ""
 
 
 def _lacks(name: str, runs: list[Kept]) -> bool:
@@ -180,16 +194,19 @@ def _lacks(name: str, runs: list[Kept]) -> bool:
 
 
 def _absent(name: str, lacking: dict[str, list[Kept]], first: Protocol) -> list[str]:
-    """Rows without the score: each with what it has in its place, and why that is another quantity; the rest as one."""
-    lines, unmeasured = [], []
+    """Rows without the score: each with what it has in its place, and why that is another quantity; those that diverged
+    as one, and the rest."""
+    lines: list[str] = []
+    nothing: dict[str, list[str]] = {}
     for label, runs in lacking.items():
         other = next((s for r in runs for s in r.scores if s.name == INSTEAD.get(name)), None)
         if other is None:
-            unmeasured.append(label)
+            why = "diverged" if all(r.status == "diverged" for r in runs) else "not measured"
+            nothing.setdefault(why, []).append(label)
             continue
         why = difference(other.protocol, first)
         lines.append(f"{label}: has {other.name} = {number(other.value, 2)} instead" + (f" ({why})" if why else ""))
-    return [*lines, f"{'; '.join(unmeasured)}: not measured"] if unmeasured else lines
+    return lines + [f"{'; '.join(labels)}: {why}" for why, labels in nothing.items()]
 
 
 def difference(one: Protocol, other: Protocol) -> str:
@@ -207,13 +224,14 @@ def _said(value: object) -> str:
 def _group(
     protocol: Protocol,
     members: dict[str, list[tuple[Kept, Score]]],
+    lost: dict[str, str],
     better: str,
     resamples: int,
     seed: int,
     apart: str,
 ) -> Group:
     own = "" if protocol.code.startswith("control: ") else better  # of the data, the same for every model
-    rows = ranked([_row(label, found) for label, found in members.items()], own)
+    rows = ranked([_row(label, found, lost[label]) for label, found in members.items()], own)
     with_values = [r for r in rows if r.values is not None]
     pairs: list[Difference] = []
     if len(with_values) > 1:
@@ -229,13 +247,14 @@ def _group(
     )
 
 
-def _row(label: str, found: list[tuple[Kept, Score]]) -> Row:
+def _row(label: str, found: list[tuple[Kept, Score]], lost: str) -> Row:
     values = [values_of(score, run) for run, score in found]
     return Row(
         label=label,
         seeds=[str(run.seed) for run, _ in found],
         scores=[score for _, score in found],
         values=None if any(v is None for v in values) else np.stack(values),
+        lost=lost,
         doubt=_doubt(found),
         trained=", ".join(dict.fromkeys(filter(None, (_trained(run, score) for run, score in found)))),
     )

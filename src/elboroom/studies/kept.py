@@ -128,12 +128,20 @@ def read(folder: Path) -> list[Kept]:
         return _listed(folder, folder / "study.json")
     if (folder / "config.yaml").is_file():
         name = str(_named(folder) or "run")
-        return [Kept(path=folder, variant=folder.resolve().name if name == "run" else name)]
+        variant = folder.resolve().name if name == "run" else name
+        return [Kept(path=folder, variant=variant, status=_status(folder))]
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder. {CURE}")
     raise InputError(
         f"{folder}: neither a run, a study nor kept results (no config.yaml, study.json or ledger.json). {CURE}"
     )
+
+
+def _status(folder: Path) -> str:
+    """What a run's own state says of it; done where there is none, as of a copy of its scores."""
+    with contextlib.suppress(InputError):
+        return str(read_json(folder / "state.json").get("status", "done"))
+    return "done"
 
 
 def _named(folder: Path) -> Any:
