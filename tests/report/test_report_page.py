@@ -119,7 +119,7 @@ def test_figures_lie_in_the_folders(demo, html):
 
 def test_names_are_escaped(quick, tmp_path):
     name = "<script>alert(1)</script>"
-    write_run(tmp_path / "a" / "seed-0", images=False)
+    write_run(tmp_path / "a" / "seed-0", images=False, state={"status": "stopped"})
     entry = {"variant": name, "axes": {"seed": 0}, "folder": "a/seed-0", "status": "failed", "error": "<b>no</b> & so"}
     study = write_study(tmp_path, [], name=name, description=name, runs=[entry])
     html = report([study]).read_text()
@@ -317,6 +317,20 @@ def test_a_listed_folder_outside_the_study_is_not_read(quick, tmp_path):
     seen = text(report([study]).read_text())
     assert "lies outside" in seen
     assert not (tmp_path / "outside/figures").exists()
+
+
+def test_a_figure_that_would_be_written_elsewhere_or_is_none_is_told(quick, tmp_path):
+    """`name: ../../x` once wrote outside of the study, and a figure without its fields ended the report."""
+    write_run(tmp_path / "study/vae/seed-0", images=False)
+    good, bad = {"name": "fine", "kind": "codes"}, {"name": "../../sly", "kind": "codes"}
+    for figures_of in ([good, bad, {"name": "short"}, "codes"], "none", {"name": "x"}):
+        study = write_study(tmp_path / "study", [("vae", {"seed": 0}, "done")], config={"figures": figures_of})
+        seen = text(report([study]).read_text())
+        assert "It is left out." in seen
+    assert not list(tmp_path.glob("*.png"))
+    study = write_study(tmp_path / "study", [("vae", {"seed": 0}, "done")], config={"figures": [good, bad]})
+    assert re.search(r"Figure 2 of study.yaml: name: .* &#39;../../sly&#39;", report([study]).read_text())
+    assert (study / "figures/fine.png").is_file()
 
 
 def test_time_adds_up_over_a_resumed_run(tmp_path):

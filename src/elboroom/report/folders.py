@@ -17,9 +17,9 @@ from safetensors.numpy import load_file
 
 from elboroom import scores
 from elboroom.config import Run, load_run
-from elboroom.config.files import read_mapping
+from elboroom.config.files import read_mapping, validated
 from elboroom.config.run import to_dict
-from elboroom.config.study import label_of, rows_of
+from elboroom.config.study import Figure, label_of, rows_of
 from elboroom.errors import InputError
 from elboroom.scores import Score
 
@@ -223,6 +223,10 @@ class Source:
     description: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     published: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[dict[str, Any]] = field(default_factory=list)
+    """Of several runs, as `elboroom.config.study.Figure` has them."""
+    problems: list[str] = field(default_factory=list)
+    """What cannot be used of the study's own files."""
     is_study: bool = False
 
 
@@ -250,13 +254,16 @@ def read_study(folder: Path) -> Source:
     if content.get("format", 1) != 1:
         raise InputError(f"{folder / 'study.json'}: format {content['format']} is not known here. Update elboroom.")
     runs = [_listed(folder, entry) for entry in content.get("runs") or [] if isinstance(entry, dict)]
+    config = content.get("config") or _study_config(folder)
     return Source(
         path=folder,
         name=str(content.get("name") or folder.resolve().name),
         runs=runs,
         description=str(content.get("description") or ""),
-        config=content.get("config") or _study_config(folder),
+        config=config,
         published=[p for p in content.get("published") or [] if isinstance(p, dict)],
+        figures=_figures(config.get("figures") or [], problems),
+        problems=problems,
         is_study=True,
     )
 
@@ -266,6 +273,17 @@ def _study_config(folder: Path) -> dict[str, Any]:
         return read_mapping(folder / "study.yaml")
     except InputError:
         return {}
+
+
+def _figures(entries: Any, problems: list[str]) -> list[dict[str, Any]]:
+    """The figures of a study that can be used, with all their fields; the name of one is that of a file."""
+    found = []
+    for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
+        try:
+            found.append(to_dict(validated(Figure, entry, f"Figure {number} of study.yaml")))
+        except InputError as error:
+            problems.append(f"{str(error).splitlines()[0]} It is left out.")
+    return found
 
 
 def _listed(study: Path, entry: dict[str, Any]) -> RunFolder:

@@ -148,6 +148,7 @@ def page(sources: list[Source], title: str) -> str:
             (s.name, yaml.safe_dump(s.config, sort_keys=False, allow_unicode=True)) for s in sources if s.config
         ],
         "unwritten": unwritten,
+        "problems": [p for s in sources for p in s.problems],
     }
     return _template().render(content)
 
@@ -355,7 +356,7 @@ def _overview(groups: dict[str, list[RunFolder]], sources: list[Source]) -> Pict
 def _panels(source: Source) -> list[Picture]:
     """The figures that a study names, also written beside it."""
     made, runs = [], together([source])
-    for entry, drawn in panels.drawn(source.config.get("figures") or [], runs):
+    for entry, drawn in panels.drawn(source.figures, runs):
         note = panels.trained(entry, runs)
         caption = " ".join(filter(None, (f"{entry['name']}:", entry["caption"], note)))
         made.append(_picture(entry["name"], drawn, entry["caption"] or entry["name"], caption, note))
