@@ -322,7 +322,7 @@ def test_a_listed_folder_outside_the_study_is_not_read(quick, tmp_path):
 def test_a_figure_that_would_be_written_elsewhere_or_is_none_is_told(quick, tmp_path):
     """`name: ../../x` once wrote outside of the study, and a figure without its fields ended the report."""
     write_run(tmp_path / "study/vae/seed-0", images=False)
-    good, bad = {"name": "fine", "kind": "codes"}, {"name": "../../sly", "kind": "codes"}
+    good, bad = {"name": "fine", "kind": "codes", "by_epoch": {}}, {"name": "../../sly", "kind": "codes"}
     for figures_of in ([good, bad, {"name": "short"}, "codes"], "none", {"name": "x"}):
         study = write_study(tmp_path / "study", [("vae", {"seed": 0}, "done")], config={"figures": figures_of})
         seen = text(report([study]).read_text())

@@ -276,11 +276,15 @@ def _study_config(folder: Path) -> dict[str, Any]:
 
 
 def _figures(entries: Any, problems: list[str]) -> list[dict[str, Any]]:
-    """The figures of a study that can be used, with all their fields; the name of one is that of a file."""
-    found = []
+    """The figures of a study that can be used, with all their fields; the name of one is that of a file.
+
+    Keys that are not known, as older versions had some, are passed over: kept results stay as they are.
+    """
+    known, found = {f.name for f in dataclasses.fields(Figure)}, []
     for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
+        content = {k: v for k, v in entry.items() if k in known} if isinstance(entry, dict) else entry
         try:
-            found.append(to_dict(validated(Figure, entry, f"Figure {number} of study.yaml")))
+            found.append(to_dict(validated(Figure, content, f"Figure {number} of study.yaml")))
         except InputError as error:
             problems.append(f"{str(error).splitlines()[0]} It is left out.")
     return found
