@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from elboroom import build, runs
-from elboroom.config import run_from
+from elboroom.config import load_run, run_from
 from elboroom.config.run import to_dict
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.evaluation import evaluate
@@ -163,6 +164,22 @@ def test_a_lost_pointer_loses_no_training(tmp_path, trained):
 
 
 def test_resume_of_a_done_run_is_refused(trained):
+    with pytest.raises(InputError, match="already done"):
+        check_resumable(trained)
+
+
+@pytest.mark.parametrize("gone", ["checkpoints", "checkpoints/step-4"])
+def test_a_done_run_without_checkpoints_is_trained_anew(trained, gone):
+    """Evaluating it said `resume`, and resuming it said `evaluate`."""
+    before, said = runs.load(trained, checkpoint="last").checkpoint_hash, []
+    shutil.rmtree(trained / gone)
+    for other in (trained / "checkpoints").glob("step-*"):
+        shutil.rmtree(other)
+    config = load_run(trained / "config.yaml")
+    check_resumable(trained)
+    execute(config, trained, resume=True, say=said.append)
+    assert f"{trained}: no checkpoint is there; training it from the beginning" in said
+    assert runs.load(trained, checkpoint="last").checkpoint_hash == before
     with pytest.raises(InputError, match="already done"):
         check_resumable(trained)
 

@@ -54,7 +54,10 @@ def execute(
         identity = runs.identity(folder) if resume else config.identity
         warn = EarlyWarning(say, warmed_up(chosen))
         told = _both(report, warn)
-        fresh = not resume or Store(folder / "checkpoints").latest() is None  # killed before the first checkpoint
+        anew = resume and Store(folder / "checkpoints").latest() is None  # killed before the first, or they are lost
+        if anew:
+            say(f"{folder}: no checkpoint is there; training it from the beginning")
+        fresh = anew or not resume
         trainer = make_trainer(chosen, data, runtime, folder, identity, stop=stop, report=told, fresh=fresh)
         if resume:
             trainer.resume()
@@ -126,13 +129,14 @@ def _runtime(training: Training, resumed: Path | None) -> Runtime:
 def check_resumable(folder: Path, longer: bool = False) -> dict[str, Any]:
     """The state of a run that can go on; InputError for one that is done (unless it gets longer), or no run at all.
 
-    One whose checkpoint is older than its state, because somebody has pointed ``last`` at it, is not done.
+    One whose checkpoint is older than its state, because somebody has pointed ``last`` at it, is not done, nor is one
+    whose checkpoints are gone.
     """
     if not (folder / "config.yaml").exists():
         raise InputError(f"{folder}: no run folder (it has no config.yaml). Give a folder that `elboroom train` wrote.")
     state = runs.read_state(folder)
     step = Store(folder / "checkpoints").latest()
-    behind = step is not None and step < state.get("step", 0)
+    behind = step is None or step < state.get("step", 0)
     if state["status"] == "done" and not (longer or behind):
         raise InputError(
             f"{folder}: already done. Look at it (`elboroom evaluate {folder}`), or lengthen it "

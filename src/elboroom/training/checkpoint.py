@@ -168,9 +168,10 @@ class Store:
 
     def latest(self) -> int | None:
         """The step that ``last`` names; where nothing is named (a kill between the first checkpoint and its pointer, a
-        lost file), that of the newest checkpoint, which is whole because it was renamed into place."""
-        named = self.pointer("last")
-        return max(self.steps(), default=None) if named is None else named
+        lost file), that of the newest checkpoint, which is whole because it was renamed into place; None where there is
+        no checkpoint at all."""
+        named, steps = self.pointer("last"), self.steps()
+        return named if named is not None and steps else max(steps, default=None)
 
     def point(self, name: str, step: int) -> None:
         """Let ``last`` or ``best`` name a checkpoint."""
