@@ -692,6 +692,12 @@ def seconds(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
+def clock(seconds: float) -> str:
+    """``01:05:00``; a day and more in hours, too: ``49:00:10``."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{rest:02}"
+
+
 class stopping:
     """SIGINT, SIGTERM and the budget ask the training to stop after its step; a second signal ends it at once."""
 
@@ -744,7 +750,7 @@ class Screen:
             self._held_out(line)
             return
         terms = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k in ("loss", "distortion", "rate"))
-        left = time.strftime("%H:%M:%S", time.gmtime(line["seconds_left"]))
+        left = clock(line["seconds_left"])
         text = f"step {line['step']:,}/{line['steps']:,}  {terms}  {line['images_per_s']:,.0f} images/s  {left} left"
         self._show(text)
 
@@ -760,9 +766,7 @@ class Screen:
             self._what, self._begun, self._before = what, now, done  # a resumed estimate begins in the middle
         if self.live or now - self._shown > 10 or done == total:
             self._shown = now
-            left = time.strftime(
-                "%H:%M:%S", time.gmtime((now - self._begun) / max(done - self._before, 1) * (total - done))
-            )
+            left = clock((now - self._begun) / max(done - self._before, 1) * (total - done))
             self._show(f"{what}: {done:,} of {total:,}" + ("" if done in (0, total) else f", {left} left"))
 
     def _show(self, text: str) -> None:

@@ -89,6 +89,11 @@ def test_durations(text, seconds):
     assert cli.seconds(text) == seconds
 
 
+@pytest.mark.parametrize(("seconds", "text"), [(59.9, "00:00:59"), (3900, "01:05:00"), (2 * 86400 + 3610, "49:00:10")])
+def test_time_left_counts_the_hours_of_days_too(seconds, text):
+    assert cli.clock(seconds) == text
+
+
 @pytest.mark.slow
 def test_a_process_of_its_own_obeys_sigterm(tmp_path):
     (tmp_path / "c.yaml").write_text(LONG)

@@ -61,6 +61,31 @@ def test_a_study(tmp_path):
     assert load_study(written(tmp_path, to_yaml(study))) == study
 
 
+BAD_STUDIES = {
+    "in a list of figures": (
+        "figures: [{name: a, kind: codes, captoin: x}]",
+        r"figures\.0\.captoin: unknown key 'captoin'; known: name, kind, caption, .* Did you mean 'caption'",
+    ),
+    "in a list of metrics": (
+        "metrics: {also: [clusters, {kind: knn, cod: z}]}",
+        r"also\.1\.cod: unknown key 'cod'; known: code, thresholded, .* Did you mean 'code'",
+    ),
+    "base": ("scales: {smoke: {base: null}}", "scale 'smoke' wants a mapping for base, got None. Or leave it out."),
+    "base of 5": ("scales: {smoke: {base: 5}}", "scale 'smoke' wants a mapping for base, got 5"),
+    "variants": ("scales: {smoke: {variants: null}}", "scale 'smoke' wants a mapping for variants, got None"),
+    "axes": ("scales: {smoke: {axes: null}}", "scale 'smoke' wants a mapping for axes, got None"),
+    "metrics": ("scales: {smoke: {metrics: []}}", r"scale 'smoke' wants a mapping for metrics, got \[\]"),
+    "path of nobody": ("base: {data: {path: ~no-such-user/x}}", "~no-such-user/x: nobody of that name has a home"),
+    "beginning of nobody": ("base: {init_from: ~no-such-user/x}", "~no-such-user/x: nobody of that name has a home"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_STUDIES.values(), ids=BAD_STUDIES)
+def test_a_bad_study_is_told_with_its_place(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        load_study(written(tmp_path, f"name: x\n{text}\n"))
+
+
 BAD_FILES = {
     "code": ("!!python/object/apply:os.system ['touch x']", "asks for code to be run .*; write plain values only"),
     "a class": ("a: !!python/name:os.system", "asks for code to be run"),

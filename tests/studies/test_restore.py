@@ -106,6 +106,15 @@ def test_results_of_an_older_version_are_said_to_lack_the_record(study, four_kep
     assert not list((tmp_path / "s").rglob("config.yaml"))
 
 
+def test_results_without_hashes_are_not_taken_over(study, four_kept, tmp_path):
+    old = shutil.copytree(four_kept, tmp_path / "old")
+    ledger = json.loads((old / "ledger.json").read_text())
+    del ledger["files"], ledger["seal"]
+    (old / "ledger.json").write_text(json.dumps(ledger))
+    with pytest.raises(InputError, match=r"ledger\.json: has no hashes of files, .* \(leave --kept out\)"):
+        taken(study, tmp_path / "s", old)
+
+
 def test_a_run_taken_over_gets_no_longer(study, four_kept, tmp_path):
     taken(study, tmp_path, four_kept)
     planned = studies.plan(study, tmp_path, options=("--training.epochs", "2"))

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -378,6 +379,20 @@ def test_results_are_kept_whole_or_as_they_were(study, tmp_path):
         collect(tmp_path / "s", tmp_path / "kept", page, "typed again")
     assert {p: p.read_bytes() for p in (tmp_path / "kept").rglob("*") if p.is_file()} == before
     assert {p.name for p in tmp_path.iterdir()} == {"s", "kept"}
+
+
+def test_results_of_a_study_that_failed_and_a_place_that_cannot_be_replaced(study, tmp_path, monkeypatch):
+    """A study without a figure once ended in a traceback, and so did `--out .`."""
+    for run in (planned := studies.plan(study, tmp_path / "s")):
+        run.status, run.error = "failed", "no data"
+    (tmp_path / "s").mkdir()
+    studies.record(study, tmp_path / "s", planned)
+    page = report([tmp_path / "s"])
+    assert [r["status"] for r in collect(tmp_path / "s", tmp_path / "kept", page, "typed")["runs"]] == ["failed"] * 4
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(InputError, match=r"is the folder you are in, .* Run this from outside of it"):
+        collect(tmp_path / "s", Path(), page, "typed")
 
 
 def test_results_and_pages_go_by_the_states_of_the_runs(study, tmp_path):

@@ -95,7 +95,7 @@ def _absolute_paths(value: Any, folder: Path) -> Any:
         return value
     result = {k: _absolute_paths(v, folder) for k, v in value.items()}
     if isinstance(result.get("init_from"), str) and not result["init_from"].startswith("{out}"):
-        result["init_from"] = str((folder / Path(result["init_from"]).expanduser()).resolve())
+        result["init_from"] = _absolute(result["init_from"], folder)
     for holder, key in ((result.get("data"), "path"), (result, "data.path")):
         if isinstance(holder, dict) and key in holder:
             holder[key] = _absolute(holder[key], folder)
@@ -106,7 +106,10 @@ def _absolute(path: Any, folder: Path) -> Any:
     """A relative path, or each of a list of them, made absolute from a folder."""
     if isinstance(path, list):
         return [_absolute(p, folder) for p in path]
-    return str((folder / Path(path).expanduser()).resolve()) if isinstance(path, str) else path
+    try:
+        return str((folder / Path(path).expanduser()).resolve()) if isinstance(path, str) else path
+    except RuntimeError:  # ~somebody
+        raise InputError(f"{path}: nobody of that name has a home folder here. Write the path from / on.") from None
 
 
 def nested(dotted: str, value: Any) -> dict[str, Any]:
@@ -200,6 +203,9 @@ def _walk(cls: type, loc: list[Any]) -> tuple[list[type], list[Any]]:
     """The classes that hold the last key of an error's place, and the place without the tags of unions."""
     candidates, path = [cls], []
     for i, part in enumerate(loc):
+        if isinstance(part, int):  # a place in a list, of the same classes
+            path.append(part)
+            continue
         holders = [c for c in candidates if part in {f.name for f in dataclasses.fields(c)}]
         tagged = [c for c in candidates if "kind" in c.__dataclass_fields__ and _kind(c) == part]
         if tagged and not holders:

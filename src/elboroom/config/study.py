@@ -134,6 +134,9 @@ class Study:
         for name, change in self.scales.items():
             for key in set(change) - set(SCALED):
                 raise unknown(f"key of scale '{name}'", key, SCALED)
+            for key in ("base", "variants", "axes", "metrics"):
+                if not isinstance(change.get(key, {}), dict):
+                    raise ValueError(f"scale '{name}' wants a mapping for {key}, got {change[key]!r}. Or leave it out.")
         return self
 
 

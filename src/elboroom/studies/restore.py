@@ -81,6 +81,11 @@ def _opened(folder: Path, study: str) -> _Results:
     ledger = read_json(folder / "ledger.json")
     if ledger.get("study") != study:
         raise InputError(f"{folder}: holds results of the study '{ledger.get('study')}', not of '{study}'.")
+    if "files" not in ledger:
+        raise InputError(
+            f"{folder / 'ledger.json'}: has no hashes of files, as an older version wrote it, so that nothing says "
+            "whether its runs are whole. Train them (leave --kept out)."
+        )
     ended = [run for run in read(folder) if run.status in ("done", "diverged")]  # inside of the folder, as read says
     return _Results(folder, {r.path.relative_to(folder / "runs").as_posix(): r for r in ended}, ledger["files"])
 

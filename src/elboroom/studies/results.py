@@ -60,7 +60,10 @@ def collect(study: Path, out: Path, page: Path, command: str) -> dict[str, Any]:
 
 
 def _check_out(out: Path, study: str) -> None:
-    """InputError where the folder holds something else than an older version of the same study's results."""
+    """InputError where the folder holds something else than an older version of the same study's results, or where
+    somebody stands in it: it is replaced as a whole."""
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise InputError(f"{out}: is the folder you are in, or holds it, and is replaced. Run this from outside of it.")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:
@@ -90,7 +93,7 @@ def _swap(new: Path, out: Path) -> None:
 def _gather(study: Path, out: Path, page: Path, command: str, content: dict[str, Any]) -> dict[str, Any]:
     """All that is kept, in a new folder; the ledger."""
     out.mkdir(parents=True)
-    first = min(run["axes"].get("seed", 0) for run in content["runs"])
+    first = min((run["axes"].get("seed", 0) for run in content["runs"]), default=0)
     rows, room = [], ALL_WEIGHTS
     for run in content["runs"]:
         is_first = run["axes"].get("seed", 0) == first
@@ -101,7 +104,8 @@ def _gather(study: Path, out: Path, page: Path, command: str, content: dict[str,
     replace_text(out / "study.json", json.dumps(content, indent=1) + "\n")
     shutil.copyfile(study / "study.yaml", out / "study.yaml")
     shutil.copyfile(page, out / "report.html")
-    shutil.copytree(study / "figures", out / "figures")
+    if (study / "figures").is_dir():  # none where no run came so far
+        shutil.copytree(study / "figures", out / "figures")
     for path in (study / CLASSIFIERS).glob("*.safetensors"):  # trained anew on another machine they would be others
         (out / CLASSIFIERS).mkdir(exist_ok=True)
         shutil.copyfile(path, out / CLASSIFIERS / path.name)
