@@ -122,6 +122,15 @@ VALUES = {
     "both": ({"data": {"name": "mnist", "path": "x"}}, "data: data needs either a name .* or a path, and not both"),
     "neither": ({"data": {"split": "official"}}, "data needs either a name .* or a path"),
     "copies": ({"data": {"name": "mnist", "copies": 5}}, "copies: 5 needs random binarization; set data.binarize"),
+    "deviation of no draw": (
+        {"training": {"init_std": 0.1}},
+        "init_std needs training.init: normal. Set that",
+    ),
+    "images of no fit": ({"training": {"init": "he", "init_images": 9}}, "init_images needs training.init: data-dep"),
+    "form of no average": (
+        {"training": {"average_form": "plain"}},
+        "average_form needs training.average, such",
+    ),
     "average": ({"training": {"evaluate_with": "average"}}, "evaluate_with: average needs training.average, such as"),
 }
 

@@ -289,6 +289,13 @@ def test_an_option_that_names_an_axis_leaves_it_that_value(study, tmp_path):
     assert [(p.axes, p.config.seed, p.folder.name) for p in planned] == [({"seed": 3}, 3, "seed-3")] * 2
 
 
+def test_without_an_axis_of_seeds_the_folder_has_the_seed_of_the_run(study, tmp_path):
+    """`--seed 5` once trained seed 5 into seed-0."""
+    one = dataclasses.replace(study, axes={"objective.samples": [2]})
+    planned = studies.plan(one, tmp_path, options=("--seed", "5"))
+    assert [r.folder.relative_to(tmp_path).as_posix() for r in planned] == ["vae/2/seed-5", "beta/2/seed-5"]
+
+
 def test_a_scale_changes_what_it_may_and_nothing_else():
     published = "{published: [{where: {variant: vae}, elbo: -1}]}"
     small = Study(**parse_yaml(TEXT.replace("{axes: {seed: [0]}}", published), "here"))

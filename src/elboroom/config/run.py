@@ -29,7 +29,8 @@ class Run:
     companion: Companion | None = None
     training: Training = dataclasses.field(default_factory=Training)
     init_from: str | None = None
-    """Start from the weights of another run of the same model: its folder."""
+    """Start from the weights of another run of the same model: its folder. `training.init` and `mean_image`, which make
+    first weights, do nothing then."""
     seed: NonNegative = 0
 
     @model_validator(mode="after")

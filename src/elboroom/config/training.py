@@ -243,9 +243,22 @@ class Training:
     checkpoint_every: Positive | None = None
     """Steps between checkpoints; by default one an epoch."""
     keep_epochs: tuple[Positive, ...] = ()
-    """Epochs whose checkpoint is kept beside `last` and `best`."""
+    """Epochs whose checkpoint is kept beside `last` and `best`; those beyond `epochs` when the run is lengthened."""
     patience: Positive | None = None
     """Stop after this many evaluations without a better validation loss."""
+
+    @model_validator(mode="after")
+    def _in_use(self) -> "Training":
+        """Refuses what would be passed over; defaults stand in every configuration that is written out."""
+        idle = {
+            "init_std": (self.init != "normal" and self.init_std != 0.01, "training.init: normal"),
+            "init_images": (self.init != "data-dependent" and self.init_images != 500, "training.init: data-dependent"),
+            "average_form": (self.average is None and self.average_form != "warm", "training.average, such as 0.999"),
+        }
+        for name, (unused, needed) in idle.items():
+            if unused:
+                raise ValueError(f"training.{name} needs {needed}. Set that too, or leave {name} out.")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "Training":

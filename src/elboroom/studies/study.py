@@ -95,7 +95,7 @@ def plan(study: Study, out: Path, *, options: tuple[str, ...] = ()) -> list[Plan
             if content.get("init_from"):
                 content["init_from"] = _placed(content["init_from"], out, point)
             config = run_from(apply_options(content, options), f"study '{study.name}', variant '{variant}'")
-            planned.append(Planned(variant, point, config, _folder(out, variant, point)))
+            planned.append(Planned(variant, point, config, _folder(out, variant, point, config.seed)))
     _apart(study, planned)
     return planned
 
@@ -145,10 +145,10 @@ def _apart(study: Study, planned: list[Planned]) -> None:
         taken.add(run.folder)
 
 
-def _folder(out: Path, variant: str, point: dict[str, Any]) -> Path:
-    """<variant>/<axis values>/seed-N."""
+def _folder(out: Path, variant: str, point: dict[str, Any], seed: int) -> Path:
+    """<variant>/<axis values>/seed-N; the seed is an axis, or one for all."""
     others = [str(value).replace("/", "_") for axis, value in point.items() if axis != "seed"]
-    return out.joinpath(variant, *others, f"seed-{point.get('seed', 0)}")
+    return out.joinpath(variant, *others, f"seed-{seed}")
 
 
 def look(run: Planned) -> None:
