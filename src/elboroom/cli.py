@@ -636,19 +636,22 @@ def _open(command: Any) -> Any:
 
 
 def _other_data(run: Any, source: str | None) -> Any:
-    """The configuration of other data than the run's own, prepared in the same way: ``mnist``, ``frey-faces:last``."""
+    """The configuration of other data than the run's own, prepared in the same way: ``mnist``, ``frey-faces:last``.
+
+    A folder of a data set's name is meant by ``./mnist``.
+    """
     if source is None:
         return None
     import dataclasses
 
-    from elboroom.data import dataset
+    from elboroom.data import CATALOG, dataset
 
     own = run.config.data
     common = {"valid": 0, "limit": None}
-    if "/" in source or Path(source).exists():
+    name, _, split = source.partition(":")
+    if "/" in source or (name not in CATALOG and Path(source).exists()):
         path = str(Path(source).resolve())
         return dataclasses.replace(own, name=None, path=path, split="official", options={}, **common)
-    name, _, split = source.partition(":")
     entry, split = dataset(name), split or "official"
     if split == "official" and split not in entry.splits and len(entry.splits) > 1:
         cures = " or ".join(f"--data {name}:{known}" for known in entry.splits)

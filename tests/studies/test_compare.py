@@ -216,7 +216,7 @@ def test_text_is_made_safe_for_html(four_kept):
 BAD = {
     "absent": ("no such folder", ("nowhere",)),
     "no run": ("neither a run, a study nor kept results", (".",)),
-    "one model": ("nothing to compare: 1 of 1 models have scores", ("KEPT/runs/vae/seed-0",)),
+    "one model": ("1 of 1 models have scores. Name another folder beside it", ("KEPT/runs/vae/seed-0",)),
     "score": ("unknown score 'elb'.*Did you mean 'elbo'", ("KEPT", "--scores", "elb")),
     "suffix": ("unknown output suffix.*known: .csv, .json, .md, .html", ("KEPT", "--out", "x.pdf")),
     "resamples": ("--resamples must be at least 100", ("KEPT", "--resamples", "1")),

@@ -14,6 +14,7 @@ from elboroom import cli, scores
 from elboroom.config.files import parse_yaml, run_from, to_yaml
 from elboroom.config.study import Study
 from elboroom.errors import InputError
+from elboroom.report import report
 from elboroom.report.check import shows, wrong_headline, wrong_numbers
 from elboroom.scores import Protocol, Score
 from elboroom.studies import study as studies
@@ -195,6 +196,19 @@ def test_edited_table_at_the_top_is_named(kept):
     assert wrong_numbers(kept)[0] == []
     (line,) = wrong_headline(kept)[0]
     assert re.match(r"\w+: its table at the top shows −1\.00 \([±\d. ]+\), should be −\d", line)
+
+
+def test_a_renamed_run_is_still_that_of_its_page(four, tmp_path):
+    """A run without a name of its own is called by its folder."""
+    copy = shutil.copytree(four / "vae" / "seed-0", tmp_path / "before")
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace("name: vae\n", "name: run\n"))
+    report([copy])
+    copy = copy.rename(tmp_path / "after")
+    assert wrong_numbers(copy)[0] == []
+    wrong, count, unread = wrong_headline(copy)
+    assert (wrong, unread) == ([], "")
+    assert count > 0
 
 
 def test_a_page_of_another_shape_is_said_to_be_unread(kept):

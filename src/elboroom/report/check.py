@@ -2,10 +2,11 @@
 
 import math
 import re
+from collections.abc import Iterable
 from html.parser import HTMLParser
 from pathlib import Path
 
-from elboroom.report.folders import RunFolder, read, together
+from elboroom.report.folders import RunFolder, Source, read, together
 from elboroom.report.tables import (
     HEADLINE,
     MISSING,
@@ -111,7 +112,10 @@ def wrong_headline(folder: Path) -> tuple[list[str], int, str]:
     reader = _Headline()
     reader.feed(path.read_text(encoding="utf-8"))
     shown = [[row for row in table if row[1]] for table in reader.tables]
-    entries = [Entry(label=r.label, scores=r.scores, seed=r.seed, data=r.data) for r in together([read(folder)])]
+    source = read(folder)
+    only = _only((label for table in shown for label, _ in table), source)
+    runs = together([source])
+    entries = [Entry(label=only or r.label, scores=r.scores, seed=r.seed, data=r.data) for r in runs]
     wanted = [_expected(table, group) for table, group in _tables(entries)]
     shape = [[(label, len(cells)) for label, cells in table] for table in wanted]
     if shape != [[(label, len(cells) - 2) for label, cells in table] for table in shown]:  # seeds first, time last
@@ -171,12 +175,19 @@ def wrong_numbers(folder: Path) -> tuple[list[str], int]:
         return [], 0
     reader = _Scores()
     reader.feed(path.read_text(encoding="utf-8"))
-    lines, count = [], 0
-    for run in together([read(folder)]):
-        shown = reader.found.get(f"{run.label}, seed {run.seed}", [])
+    lines, count, source = [], 0, read(folder)
+    for run in together([source]):
+        title = _only(reader.found, source) or f"{run.label}, seed {run.seed}"
+        shown = reader.found.get(title, [])
         count += len(shown)
         lines += _disagreements(run, shown)
     return lines, count
+
+
+def _only(names: Iterable[str], source: Source) -> str:
+    """What a page calls the one run that it is about, whose folder may have been renamed since; else empty."""
+    known = set(names)
+    return known.pop() if len(known) == 1 and not source.is_study else ""
 
 
 def _disagreements(run: RunFolder, shown: Shown) -> list[str]:

@@ -126,10 +126,9 @@ def compare(
     rows = labelled([read(f) for f in {Path(f).resolve(): Path(f) for f in folders}.values()])  # each folder once
     scored = sum(any(r.scores for r in runs) for runs in rows.values())
     if scored < 2:
-        raise InputError(
-            f"nothing to compare: {scored} of {len(rows)} models have scores. {CURE} `elboroom evaluate RUN` scores a "
-            "run."
-        )
+        another = "Name another folder beside it."
+        cure = another if scored == len(rows) else f"{CURE} `elboroom evaluate RUN` scores a run."
+        raise InputError(f"nothing to compare: {scored} of {len(rows)} models have scores. {cure}")
     known = list(dict.fromkeys(s.name for runs in rows.values() for r in runs for s in r.scores))
     wanted = list(names) or sorted(known, key=lambda n: FIRST.index(n) if n in FIRST else len(FIRST))
     for name in wanted:
