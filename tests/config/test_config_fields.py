@@ -116,6 +116,7 @@ VALUES = {
         {"model": {"encoder": {"activation": "than"}}},
         "encoder.activation: .* 'tanh', .* got 'than'",
     ),
+    "kind": ({"model": {"kind": [1]}}, r"model: unknown model '\[1\]'; known: aevb, "),
     "null": ({"model": None}, "model: Input should be a dictionary .*, got None"),
     "name": ({"name": "../x"}, r"name: .* got '\.\./x'"),
     "seed": ({"seed": -1}, "seed: .* got -1"),

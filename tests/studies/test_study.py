@@ -289,6 +289,11 @@ def test_an_option_that_names_an_axis_leaves_it_that_value(study, tmp_path):
     assert [(p.axes, p.config.seed, p.folder.name) for p in planned] == [({"seed": 3}, 3, "seed-3")] * 2
 
 
+def test_a_beginning_that_is_no_path(study, tmp_path):
+    with pytest.raises(InputError, match=r"init_from: Input should be a valid string, got 5"):
+        studies.plan(dataclasses.replace(study, base=study.base | {"init_from": 5}), tmp_path)
+
+
 def test_without_an_axis_of_seeds_the_folder_has_the_seed_of_the_run(study, tmp_path):
     """`--seed 5` once trained seed 5 into seed-0."""
     one = dataclasses.replace(study, axes={"objective.samples": [2]})

@@ -491,7 +491,7 @@ def ready(value: Any) -> Any:
         value = {"kind": value}
     if not isinstance(value, dict) or "kind" not in value:
         return value
-    if value["kind"] not in READY:
+    if str(value["kind"]) not in READY:
         raise unknown("model", value["kind"], READY)
     return merged(READY[value["kind"]], {k: v for k, v in value.items() if k != "kind"})
 

@@ -92,7 +92,7 @@ def plan(study: Study, out: Path, *, options: tuple[str, ...] = ()) -> list[Plan
             content = changed
             for axis, value in point.items():
                 content = merged(content, nested(axis, value))
-            if content.get("init_from"):
+            if isinstance(content.get("init_from"), str):
                 content["init_from"] = _placed(content["init_from"], out, point)
             config = run_from(apply_options(content, options), f"study '{study.name}', variant '{variant}'")
             planned.append(Planned(variant, point, config, _folder(out, variant, point, config.seed)))
