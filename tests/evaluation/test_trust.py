@@ -339,6 +339,22 @@ def test_scores_of_other_numbers_of_images_stand_beside_each_other(tmp_path):
         assert names.count(name) == 2
 
 
+def test_labels_of_two_planes_are_those_of_the_larger(tmp_path):
+    run = opened(tmp_path)
+    run.__dict__["data"] = data_of(X, torch.arange(12) % 2, binarize="dynamic", copies=2)
+    few = "{kind: embedding, methods: [tsne], points: 7, iterations: 250}"
+    for kinds in (f"[{{kind: embedding, points: 9}}, {few}]", f"[{few}, {{kind: embedding, points: 9}}]"):
+        evaluate(run, samples=None, metrics=metrics_from(kinds))
+        found = unpack((run.evaluation / "embedding.safetensors").read_bytes())
+        assert {k: len(found[k]) for k in ("pca", "tsne", "labels", "rows")} == {
+            "pca": 9,
+            "tsne": 7,
+            "labels": 9,
+            "rows": 9,
+        }
+        assert found["labels"].equal(found["rows"] % 2)
+
+
 def test_an_image_alone_is_evaluated(tmp_path):
     run = opened(tmp_path)
     run.__dict__["data"] = data_of(X[:1], binarize="dynamic", copies=2)

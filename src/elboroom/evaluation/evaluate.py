@@ -108,13 +108,16 @@ def by_encoder(subject: Subject) -> Found:
 
 
 def joined(*parts: Found) -> Found:
-    """Several findings as one; of equal names the last."""
+    """Several findings as one; of equal names the last, but of labels and rows of points in the plane the longer: they
+    are the first of one permutation, whichever metric took more of it."""
     whole = Found()
     for part in parts:
         whole.scores.extend(part.scores)
         whole.examples.update(part.examples)
         for file, arrays in part.arrays.items():  # two metrics may write into one file
-            whole.arrays[file] = whole.arrays.get(file, {}) | arrays
+            known = whole.arrays.get(file, {})
+            longer = {k: known[k] for k in ("labels", "rows") if k in known and len(known[k]) > len(arrays.get(k, ()))}
+            whole.arrays[file] = known | arrays | longer
         whole.notes.update(part.notes)
     return whole
 

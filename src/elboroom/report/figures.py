@@ -315,13 +315,17 @@ def scatter(points: np.ndarray, labels: np.ndarray | None = None, names: tuple[s
 
 
 def embedding(panels: Mapping[str, np.ndarray], labels: np.ndarray | None = None) -> Figure:
-    """Codes in the plane, [n, 2], a panel for each method, coloured by class; no axes, since only nearness counts."""
+    """Codes in the plane, [n, 2], a panel for each method, coloured by class; no axes, since only nearness counts.
+
+    Labels are of the first points of each panel.
+    """
     figure = Figure(figsize=(3.9 * len(panels) + 0.5, 3.9), dpi=DPI, layout="constrained")
     for axes, (name, points) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
         axes.set_title(name, fontsize=8.5, loc="left", color=INK)
         axes.set_axis_off()
         axes.set_aspect("equal", adjustable="datalim")  # a circle is one
-        _dots(axes, points, labels, float(np.clip(9000 / max(len(points), 1), 1.5, 14)), key=axes is figure.axes[-1])
+        own = None if labels is None else labels[: len(points)]
+        _dots(axes, points, own, float(np.clip(9000 / max(len(points), 1), 1.5, 14)), key=axes is figure.axes[-1])
     return figure
 
 

@@ -624,12 +624,13 @@ def _embedding(found: dict[str, np.ndarray]) -> Iterator[Picture]:
     panels = {_title(n, found): found[n] for n in ("pca", "tsne") if n in found and found[n].ndim == 2}
     if not panels:
         return
-    labels, n = found.get("labels"), len(next(iter(panels.values())))
-    alone = labels is None or len(labels) != n
+    labels, counts = found.get("labels"), [len(points) for points in panels.values()]
+    alone = labels is None or len(labels) < max(counts)  # points are the first of what labels are of
+    shown = " and ".join(dict.fromkeys(f"{n:,}" for n in counts))
     what = "by the metric “embedding”" + ("" if alone else ", coloured by class")
     only = " t-SNE keeps neighbours; sizes of clusters and distances between them mean nothing." * ("tsne" in found)
     figure = figures.embedding(panels, None if alone else labels)
-    yield _picture("embedding", figure, "Codes in the plane", f"Codes in the plane: {n:,} codes {what}.{only}")
+    yield _picture("embedding", figure, "Codes in the plane", f"Codes in the plane: {shown} codes {what}.{only}")
 
 
 def _title(method: str, found: dict[str, np.ndarray]) -> str:
