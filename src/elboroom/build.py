@@ -70,7 +70,8 @@ def data(config: configs.Run, folder: Path | None = None) -> Data:
     likelihood = config.model.likelihood
     if loaded.values not in likelihood.takes:
         raise InputError(_support(config, loaded))
-    bare = [split for split, examples in loaded.splits().items() if examples.labels is None]
+    watched = ("train", "test" if loaded.valid is None else "valid")
+    bare = [split for split in watched if loaded.splits()[split].labels is None]
     if config.companion is not None and bare:
         where = "" if loaded.classes is None else f" in its split '{bare[0]}'"
         raise InputError(

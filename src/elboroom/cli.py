@@ -269,10 +269,11 @@ class Doctor:
         from elboroom import runs
         from elboroom.evaluation.checkup import examine, keep
         from elboroom.evaluation.subject import Subject
+        from elboroom.output import check_file
         from elboroom.training.checkpoint import check_writable, replace_text, room
 
         if self.out is not None:
-            _check_file(self.out)
+            check_file(self.out)
         use_data(self.data_dir)
         run = runs.load(self.run, checkpoint=self.checkpoint, device=self.device, trust=self.trust)
         check_writable(run.folder)
@@ -283,17 +284,6 @@ class Doctor:
                 replace_text(self.out, found.json())
         print(*found.lines(), sep="\n")
         return FAILED if self.strict and found.severity == "alarm" else DONE
-
-
-def _check_file(out: Path) -> None:
-    """InputError where no file can be written to this path; asked before the work is done."""
-    from elboroom.training.checkpoint import check_writable
-
-    if out.is_dir():
-        raise InputError(f"{out}: is a folder. Name a file in it (--out).")
-    if not out.parent.is_dir():
-        raise InputError(f"{out.parent}: no such folder. Make it, or choose another --out.")
-    check_writable(out.parent)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,11 @@ def check(path: Path) -> None:
     """InputError where no array can be written to this path; asked before the work is done."""
     if path.suffix.lower() not in WRITERS:
         raise unknown(f"output suffix of {path}", path.suffix, WRITERS)
+    check_file(path)
+
+
+def check_file(path: Path) -> None:
+    """InputError where no file can be written to this path; asked before the work is done."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder. Name a file in it (--out).")
     if not path.parent.is_dir():

@@ -238,6 +238,8 @@ def test_a_kind_after_its_fields_leaves_them(options):
 
 def test_a_model_or_another_kind_after_its_fields_leaves_them():
     assert run_from(apply_options({}, ["--model.posterior.latent", "3", "--model", "aevb"])).model.posterior.latent == 3
+    ring = apply_options({}, ["--data.options", "{components: 5}", "--data.name", "gaussian-ring"])
+    assert ring == {"data": {"name": "gaussian-ring", "options": {"components": 5}}}
     run = run_from(apply_options({}, ["--objective.samples", "2", "--objective.kind", "mu"]))
     assert (run.objective.kind, run.objective.samples) == ("mu", 2)
 

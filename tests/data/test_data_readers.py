@@ -9,6 +9,8 @@ import scipy.io
 import torch
 from PIL import Image
 
+from elboroom import build
+from elboroom.config import run_from
 from elboroom.config.data import Data as Config
 from elboroom.data import load, readers
 from elboroom.data.prepare import BINARY, BLACK_AND_WHITE, GREY_LEVELS, REAL, UNIT_INTERVAL, channels_first, interpret
@@ -125,6 +127,20 @@ def test_csv_whose_other_columns_are_named_by_numbers(tmp_path):
     (tmp_path / "t.csv").write_text("label,0,1\n" + "a,1,2\nb,3,4\n" * 4)
     data = load(Config(path=str(tmp_path / "t.csv")))
     assert (data.classes, data.shape) == (("a", "b"), (2,))
+
+
+def test_a_companion_needs_the_labels_of_training_and_of_what_is_watched(tmp_path):
+    """Validation, or test where there is none; a test split that nobody has labelled is no hindrance."""
+    splits = {"x_train": GREY[:20], "x_valid": GREY[20:24], "x_test": GREY[24:], "y_train": LABELS[:20]}
+    for more, missing in (({"y_valid": LABELS[20:24]}, None), ({"y_test": LABELS[24:]}, "valid")):
+        np.savez(tmp_path / "x.npz", **splits, **more)
+        data = {"path": str(tmp_path / "x.npz")}
+        config = run_from({"data": data, "companion": "classifier", "model": {"likelihood": "gaussian"}})
+        if missing is None:
+            assert build.data(config).test.labels is None
+            continue
+        with pytest.raises(InputError, match=f"'x.npz' has none in its split '{missing}'"):
+            build.data(config)
 
 
 def test_test_files_beside_an_idx_file(tmp_path):

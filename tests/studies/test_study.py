@@ -301,6 +301,12 @@ def test_without_an_axis_of_seeds_the_folder_has_the_seed_of_the_run(study, tmp_
     assert [r.folder.relative_to(tmp_path).as_posix() for r in planned] == ["vae/2/seed-5", "beta/2/seed-5"]
 
 
+def test_a_beginning_follows_the_seed_where_no_axis_gives_one(tmp_path):
+    chain = Study(name="chain", variants={"first": {}, "second": {"init_from": "{out}/first/seed-{seed}"}})
+    first, second = studies.plan(chain, tmp_path, options=("--seed", "5"))
+    assert second.config.init_from == str(first.folder)
+
+
 def test_a_scale_changes_what_it_may_and_nothing_else():
     published = "{published: [{where: {variant: vae}, elbo: -1}]}"
     small = Study(**parse_yaml(TEXT.replace("{axes: {seed: [0]}}", published), "here"))

@@ -284,9 +284,20 @@ def test_training_does_not_go_on_with_other_data(tmp_path, tiny):
         execute(own, tmp_path / "run", stop=lambda: "now")
     np.save(tmp_path / "x.npy", rng.random((30, 4)).round())
     before = content(tmp_path / "run")
-    with pytest.raises(InputError, match=r"it was trained on other data than 'x.npy' is now.*Put them back"):
+    with pytest.raises(InputError, match=r"trained on other examples than 'x.npy' holds now.*Put the data back"):
         execute(own, tmp_path / "run", resume=True)
     assert content(tmp_path / "run") == before
+
+
+def test_training_goes_on_with_the_same_examples_in_another_file(tmp_path, tiny):
+    x = np.random.default_rng(0).random((40, 4)).round()
+    np.save(tmp_path / "x.npy", x.astype(np.float32))
+    own = run_from({**to_dict(tiny()), "data": {"path": str(tmp_path / "x.npy"), "binarize": "none"}})
+    with pytest.raises(Stopped):
+        execute(own, tmp_path / "run", stop=lambda: "now")
+    np.save(tmp_path / "x.npy", x.astype(np.float64))
+    execute(own, tmp_path / "run", resume=True)
+    assert runs.read_state(tmp_path / "run")["status"] == "done"
 
 
 def test_going_on_from_an_older_checkpoint_as_the_cure_says(tmp_path, tiny):

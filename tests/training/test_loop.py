@@ -178,7 +178,7 @@ def test_a_done_run_without_checkpoints_is_trained_anew(trained, gone):
     config = load_run(trained / "config.yaml")
     check_resumable(trained)
     execute(config, trained, resume=True, say=said.append)
-    assert f"{trained}: no checkpoint is there; training it from the beginning" in said
+    assert f"{trained}: no checkpoint is there; training it from the beginning, with a new log" in said
     assert runs.load(trained, checkpoint="last").checkpoint_hash == before
     with pytest.raises(InputError, match="already done"):
         check_resumable(trained)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -112,6 +113,10 @@ def _absolute(path: Any, folder: Path) -> Any:
         raise InputError(f"{path}: nobody of that name has a home folder here. Write the path from / on.") from None
 
 
+CHOOSING = re.compile(r"\.kind$|(?<=^data)\.(name|path)$")
+"""The end of an option that says what a part is, so that its fields are laid over it."""
+
+
 def nested(dotted: str, value: Any) -> dict[str, Any]:
     """``a.b`` and 1 become ``{a: {b: 1}}``."""
     for part in reversed(dotted.split(".")):
@@ -122,9 +127,10 @@ def nested(dotted: str, value: Any) -> dict[str, Any]:
 def apply_options(content: dict[str, Any], options: Iterable[str]) -> dict[str, Any]:
     """Lay command-line options ``--objective.beta 4`` or ``--objective.beta=4`` over a configuration's mapping.
 
-    What is chosen by its kind comes before its fields, whichever is typed first; of one option the last counts.
+    What is chosen by its kind (data: by its name or path) comes before its fields, whichever is typed first; of one
+    option the last counts.
     """
-    for name, text in sorted(_pairs(options), key=lambda pair: pair[0].removesuffix(".kind").count(".")):
+    for name, text in sorted(_pairs(options), key=lambda pair: CHOOSING.sub("", pair[0]).count(".")):
         content = merged(content, _absolute_paths(nested(name, parse_yaml(text, f"--{name}")), Path.cwd()))
     return content
 

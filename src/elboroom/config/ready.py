@@ -98,4 +98,3 @@ READY: dict[str, dict[str, Any]] = {
         "likelihood": {"kind": "bernoulli"},
     },
 }
-"""Models of the papers by name, as changes of the default model."""

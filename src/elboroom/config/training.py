@@ -251,13 +251,13 @@ class Training:
     def _in_use(self) -> "Training":
         """Refuses what would be passed over; defaults stand in every configuration that is written out."""
         idle = {
-            "init_std": (self.init != "normal" and self.init_std != 0.01, "training.init: normal"),
-            "init_images": (self.init != "data-dependent" and self.init_images != 500, "training.init: data-dependent"),
-            "average_form": (self.average is None and self.average_form != "warm", "training.average, such as 0.999"),
+            "init_std": (self.init != "normal", 0.01, "training.init: normal"),
+            "init_images": (self.init != "data-dependent", 500, "training.init: data-dependent"),
+            "average_form": (self.average is None, "warm", "training.average, such as 0.999"),
         }
-        for name, (unused, needed) in idle.items():
-            if unused:
-                raise ValueError(f"training.{name} needs {needed}. Set that too, or leave {name} out.")
+        for name, (unused, default, needed) in idle.items():
+            if unused and getattr(self, name) != default:
+                raise ValueError(f"training.{name} needs {needed}. Set that too, or give it its default, {default}.")
         return self
 
     @model_validator(mode="after")

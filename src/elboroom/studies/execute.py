@@ -56,7 +56,7 @@ def execute(
         told = _both(report, warn)
         anew = resume and Store(folder / "checkpoints").latest() is None  # killed before the first, or they are lost
         if anew:
-            say(f"{folder}: no checkpoint is there; training it from the beginning")
+            say(f"{folder}: no checkpoint is there; training it from the beginning, with a new log")
         fresh = anew or not resume
         trainer = make_trainer(chosen, data, runtime, folder, identity, stop=stop, report=told, fresh=fresh)
         if resume:

@@ -92,9 +92,10 @@ def plan(study: Study, out: Path, *, options: tuple[str, ...] = ()) -> list[Plan
             content = changed
             for axis, value in point.items():
                 content = merged(content, nested(axis, value))
+            content = apply_options(content, options)
             if isinstance(content.get("init_from"), str):
-                content["init_from"] = _placed(content["init_from"], out, point)
-            config = run_from(apply_options(content, options), f"study '{study.name}', variant '{variant}'")
+                content["init_from"] = _placed(content["init_from"], out, {"seed": content.get("seed", 0), **point})
+            config = run_from(content, f"study '{study.name}', variant '{variant}'")
             planned.append(Planned(variant, point, config, _folder(out, variant, point, config.seed)))
     _apart(study, planned)
     return planned

@@ -91,7 +91,8 @@ def check_writable(folder: Path) -> None:
     before the work is done."""
     whole = folder.absolute()
     place = next((p for p in (whole, *whole.parents) if os.access(p, os.F_OK)), whole)
-    if place.is_dir() and not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+    wanted = os.W_OK | os.X_OK | (os.R_OK if place == whole else 0)  # what a folder holds is read, what it lies in not
+    if place.is_dir() and not os.access(place, wanted):
         raise _no_access(folder if place == whole else place, "it cannot be written to")
 
 

@@ -356,7 +356,7 @@ class Trainer:
         contents: dict[str, Tensors] = {"model": self.model.state_dict(), "optimizer": tensors}
         contents["meter"] = self.meter.state()
         values = {"progress": asdict(self.progress), "optimizer": groups, "names": self.meter.names}
-        values |= {"identity": self.identity, "threads": torch.get_num_threads(), "data": dict(self.data.files)}
+        values |= {"identity": self.identity, "threads": torch.get_num_threads(), "data": self._data_hashes()}
         values |= {"shape": list(self.data.shape), "data_values": self.data.values}
         values |= {"classes": len(self.data.classes or ())}
         if self.average is not None:
@@ -367,6 +367,11 @@ class Trainer:
             contents["companion"] = self.companion.state_dict()
             contents["companion-optimizer"], values["companion-optimizer"] = optimizer_tensors(self.companion_optimizer)
         return Checkpoint(self.progress.step, contents, values)
+
+    def _data_hashes(self) -> dict[str, str]:
+        """Which examples are trained on, and which are watched; whatever files they come in."""
+        watched = self.data.splits()
+        return {name: watched[name].rows_hash for name in ("train", "valid") if name in watched}
 
     def resume(self) -> None:
         """Take up the last checkpoint; InputError where it belongs to another configuration or to other data."""
@@ -380,10 +385,11 @@ class Trainer:
                 f"{self.store.path(step)}: it belongs to another configuration than config.yaml says. "
                 "Undo the edit of config.yaml, or train into another folder."
             )
-        if checkpoint.values.get("data", self.data.files) != self.data.files:
+        now = self._data_hashes()
+        if checkpoint.values.get("data", now) != now:
             raise InputError(
-                f"{self.store.path(step)}: it was trained on other data than '{self.data.title}' is now: the files "
-                "differ. Put them back, or train into another folder."
+                f"{self.store.path(step)}: it was trained on other examples than '{self.data.title}' holds now. "
+                "Put the data back, or train into another folder."
             )
         self._restore(checkpoint)
         for orphan in [s for s in self.store.steps() if s > step]:
