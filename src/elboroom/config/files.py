@@ -183,7 +183,7 @@ def to_yaml(config: Run | Study) -> str:
     return yaml.safe_dump({"format": FORMAT, **to_dict(config)}, sort_keys=False, allow_unicode=True, width=120)
 
 
-def validated(cls: type[Config], content: dict[str, Any], source: str) -> Config:
+def validated(cls: type[Config], content: Any, source: str) -> Config:
     """A configuration class from plain values; InputError with a line for each mistake, its place and its cure."""
     try:
         return pydantic.TypeAdapter(cls).validate_python(content)

@@ -492,7 +492,7 @@ def ready(value: Any) -> Any:
     if not isinstance(value, dict) or "kind" not in value:
         return value
     if str(value["kind"]) not in READY:
-        raise unknown("model", value["kind"], READY)
+        raise unknown("model", str(value["kind"]), READY)
     return merged(READY[value["kind"]], {k: v for k, v in value.items() if k != "kind"})
 
 
