@@ -71,7 +71,8 @@ def mu(draw: Draw, *, mean: str = "total", variance: str = "abs", allow_unbounde
         ValueError: the posterior has no variance.
         InputError: an unknown ``mean`` or ``variance``, or ``signed`` without ``allow_unbounded``.
     """
-    of_mean, of_variance = one_of("mean", mean, MEAN_TERMS), one_of("variance", variance, VARIANCE_TERMS)
+    of_mean = MEAN_TERMS[one_of("mean", mean, MEAN_TERMS)]
+    of_variance = VARIANCE_TERMS[one_of("variance", variance, VARIANCE_TERMS)]
     base = draw.base
     if base is None or base.log_var is None:
         raise ValueError("μ-VAE's regularizer needs a posterior with a variance, such as 'gaussian'")
@@ -82,7 +83,7 @@ def mu(draw: Draw, *, mean: str = "total", variance: str = "abs", allow_unbounde
             "Take 'abs', or watch it happen with allow_unbounded: true."
         )
     batch = base.loc.shape[0]
-    bars = {"mean-bar": MEAN_TERMS[of_mean](base.loc), "variance-bar": VARIANCE_TERMS[of_variance](base.log_var)}
+    bars = {"mean-bar": of_mean(base.loc), "variance-bar": of_variance(base.log_var)}
     return Terms(
         {"distortion": -draw.log_px.mean(0), "rate": rate(draw).detach()},
         batch={name: value / batch for name, value in bars.items()},
