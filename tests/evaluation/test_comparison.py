@@ -167,3 +167,33 @@ def test_over_seeds_the_interval_is_that_of_welch():
     (found,) = paired_bootstrap(rows, resamples=500)
     assert found.low == pytest.approx(-6 - 2.7764 * (2 / 3) ** 0.5, abs=1e-3)
     assert found.real
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_one_seed_beside_several_calls_few_differences_real_that_are_none(seeds):
+    """Pure seed noise: the t-test holds 5 %, a bootstrap alone calls about half of them real."""
+    random, real = np.random.default_rng(0), 0
+    for trial in range(200):
+        rows = {name: random.normal(size=(n, 1)) + np.zeros((n, 50)) for name, n in (("a", 1), ("b", seeds))}
+        real += paired_bootstrap(rows, resamples=200, seed=trial)[0].real
+    assert real <= 20  # 10 expected; more than 20 has a chance of 0.1 %
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_seed_is_asked_whether_it_could_be_one_more_of_the_other(turned):
+    """7 beside 1, 2, 3: difference 5, error sqrt(1 + 1/3), 2 degrees of freedom: reach 4.3027 * 1.1547; scipy's t of
+    two samples with equal variances pools nothing from a sample of one, and is the same test."""
+    rows = {"a": np.full((1, 5), 7.0), "b": np.array([[1.0], [2.0], [3.0]]) + np.zeros((3, 5))}
+    (found,) = paired_bootstrap(dict(reversed(rows.items())) if turned else rows, resamples=500)
+    sign = -1 if turned else 1
+    assert sorted([sign * found.low, sign * found.high]) == pytest.approx(
+        [5 - 4.3027 * 1.1547, 5 + 4.3027 * 1.1547], abs=1e-3
+    )
+    assert found.p == pytest.approx(stats.ttest_ind([7], [1, 2, 3]).pvalue)
+
+
+def test_one_seed_each_is_of_the_images_alone():
+    rows = correlated(40, 1.0)
+    (found,) = paired_bootstrap(rows, resamples=500)
+    drawn = np.subtract(*resampled_means(list(rows.values()), 500).T)
+    assert [found.low, found.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]))

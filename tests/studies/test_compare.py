@@ -135,8 +135,11 @@ def test_a_study_a_run_and_results_give_the_same(four, four_kept):
 
 def test_seeds_of_one_configuration_are_one_row_and_a_copy_of_a_run_is_no_second_seed(four, tmp_path):
     folders = [four / "vae" / "seed-0", four / "vae" / "seed-1", four / "mu" / "seed-0"]
-    rows = compare(folders, ["elbo"], **QUICK)[0].groups[0].rows
+    group = compare(folders, ["elbo"], **QUICK)[0].groups[0]
+    rows = group.rows
     assert {r.label: r.seeds for r in rows} == {"vae": ["0", "1"], "mu": ["0"]}
+    assert "one seed beside several is held to vary as they do" in group.how
+    assert "training noise" not in group.how  # a single row of one seed has several beside it
     with pytest.raises(InputError, match="1 of 1 models have scores"):  # the same folder by another path
         compare([folders[0], folders[0].parent / ".." / "vae" / "seed-0"], ["elbo"], **QUICK)
     shutil.copytree(folders[0], tmp_path / "seed-0")

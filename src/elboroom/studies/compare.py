@@ -310,11 +310,13 @@ def _how(rows: list[Row], with_values: list[Row], pairs: int, resamples: int, se
     ]
     if several:
         lines.append(
-            "seeds are resampled too, in each row apart, and where both rows have several a t-test over them agrees"
+            "seeds are resampled too, in each row apart, and a t-test over them agrees (one seed beside several is "
+            "held to vary as they do)"
         )
-    if len(several) < len(with_values):
-        whose = "" if not several else f" ({', '.join(r.label for r in with_values if len(r.seeds) == 1)})"
-        lines.append(f"one seed{whose}: says nothing about training noise")
+    single = [r.label for r in with_values if len(r.seeds) == 1]
+    if len(single) > 1:
+        whose = f", between {', '.join(single)}," if several else ":"
+        lines.append(f"one seed{whose} says nothing about training noise")
     lines += [f"{r.label}: no values per example, so no interval" for r in rows if r.values is None]
     return "; ".join(lines)
 
