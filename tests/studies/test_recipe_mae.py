@@ -42,7 +42,7 @@ def test_smaller_scales_have_smaller_models_and_no_published_numbers(tmp_path):
     for scale, parameters in {"smoke": 20_000, "cpu": 225_187}.items():
         runs = planned(scale, tmp_path)
         assert list(runs)[:4] == first
-        assert len(runs) == {"smoke": 4, "cpu": 15}[scale]  # the paper's twelve, one by the text's softplus, two controls
+        assert len(runs) == {"smoke": 4, "cpu": 15}[scale]  # twelve of the paper, one by its text, two controls
         side = {"smoke": 8, "cpu": 14}[scale]
         assert all(count(build.model(r.config, (1, side, side), "binary")) < parameters for r in runs.values())
         assert studies.scaled(studies.find("mae"), scale).published == []
