@@ -192,6 +192,22 @@ def test_one_seed_is_asked_whether_it_could_be_one_more_of_the_other(turned):
     assert found.p == pytest.approx(stats.ttest_ind([7], [1, 2, 3]).pvalue)
 
 
+def test_rows_of_one_seed_vary_as_those_of_several_do():
+    """Beside rows with seeds 1, 2, 3 and 0, 4, of variances 1 and 8 and 3 degrees of freedom together: pooled variance
+    (2 * 1 + 1 * 8) / 3, reach of two single seeds 3.1824 * sqrt(2 * 10 / 3), of one and three of sqrt(4/3 * 10 / 3)."""
+    seeds = {"a": [7.0], "b": [5.0], "c": [1.0, 2.0, 3.0], "d": [0.0, 4.0]}
+    found = paired_bootstrap({k: np.array(v)[:, None] + np.zeros((1, 5)) for k, v in seeds.items()}, resamples=500)
+    pairs = {(d.first, d.second): d for d in found}
+    assert pairs["a", "b"].high == pytest.approx(2 + 3.1824 * (2 * 10 / 3) ** 0.5, abs=1e-3)
+    assert pairs["a", "c"].low == pytest.approx(5 - 3.1824 * (4 / 3 * 10 / 3) ** 0.5, abs=1e-3)
+
+
+def test_a_row_that_is_no_number_says_nothing_of_the_others():
+    rows = {"a": np.full((1, 5), 7.0), "b": np.array([[1.0], [2.0], [3.0]]) + np.zeros((3, 5))}
+    alone, beside = (paired_bootstrap(rows | more, resamples=500)[0] for more in ({}, {"c": np.full((2, 5), math.nan)}))
+    assert (alone.low, alone.high, alone.p) == (beside.low, beside.high, beside.p)
+
+
 def test_one_seed_each_is_of_the_images_alone():
     rows = correlated(40, 1.0)
     (found,) = paired_bootstrap(rows, resamples=500)

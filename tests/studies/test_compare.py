@@ -138,8 +138,8 @@ def test_seeds_of_one_configuration_are_one_row_and_a_copy_of_a_run_is_no_second
     group = compare(folders, ["elbo"], **QUICK)[0].groups[0]
     rows = group.rows
     assert {r.label: r.seeds for r in rows} == {"vae": ["0", "1"], "mu": ["0"]}
-    assert "one seed beside several is held to vary as they do" in group.how
-    assert "training noise" not in group.how  # a single row of one seed has several beside it
+    assert "one seed (mu): held to vary as the rows of several seeds do" in group.how
+    assert "three or more tell more" in group.how
     with pytest.raises(InputError, match="1 of 1 models have scores"):  # the same folder by another path
         compare([folders[0], folders[0].parent / ".." / "vae" / "seed-0"], ["elbo"], **QUICK)
     shutil.copytree(folders[0], tmp_path / "seed-0")

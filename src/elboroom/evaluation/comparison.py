@@ -54,8 +54,9 @@ def paired_bootstrap(
     Where a row has several seeds the difference must also pass a t-test on the means of seeds, and the wider interval
     and the larger p are given: a bootstrap of two or three seeds has no tails (in a simulation without a difference it
     alone called 19 % of pairs of two seeds real, 14 % of three, and 47 % of one seed beside three). Between two rows of
-    several seeds that is Welch's; a row of one seed is asked whether it could be one more seed of the other (Crawford &
-    Howell 1998, Clin. Neuropsychol. 12, 482-486). Between two rows of one seed each nothing is said of training noise.
+    several seeds that is Welch's. A row of one seed is held to vary over seeds as those of several do, by their pooled
+    variance (with one such row, whether it could be one more seed of it: Crawford & Howell 1998, Clin. Neuropsychol.
+    12, 482-486). Where all rows have one seed nothing is said of training noise.
 
     Args:
         rows: name -> values per example, a line for each seed; all rows have the same examples in the same order.
@@ -69,7 +70,8 @@ def paired_bootstrap(
     values = {name: np.mean(row, dtype=np.float64) for name, row in rows.items()}
     with np.errstate(invalid="ignore"):
         found = [_difference(a, b, float(values[a] - values[b]), means[a] - means[b]) for a, b in pairs]
-        found = [_over_few_seeds(d, rows[d.first], rows[d.second]) for d in found]
+        pooled = _pooled([row.mean(axis=1, dtype=np.float64) for row in rows.values()])
+        found = [_over_few_seeds(d, rows[d.first], rows[d.second], pooled) for d in found]
     adjusted = holm([d.p for d in found])
     return [_adjusted(d, p) for d, p in zip(found, adjusted, strict=True)]
 
@@ -89,9 +91,12 @@ def _difference(first: str, second: str, value: float, drawn: Float[Array, " res
     return Difference(first=first, second=second, value=value, low=float(low), high=float(high), p=p)
 
 
-def _over_few_seeds(found: Difference, first: Float[Array, "_ n"], second: Float[Array, "_ n"]) -> Difference:
+def _over_few_seeds(
+    found: Difference, first: Float[Array, "_ n"], second: Float[Array, "_ n"], pooled: tuple[float, int]
+) -> Difference:
     """With the interval and the p of a t-test over seeds where they are wider and larger."""
-    error, freedom = _error_of_seeds(first.mean(axis=1, dtype=np.float64), second.mean(axis=1, dtype=np.float64))
+    seeds = [row.mean(axis=1, dtype=np.float64) for row in (first, second)]
+    error, freedom = _welch(*seeds) if min(map(len, seeds)) > 1 else _alike(*map(len, seeds), *pooled)
     if error == 0 or not math.isfinite(found.p):
         return found
     reach = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
@@ -100,16 +105,24 @@ def _over_few_seeds(found: Difference, first: Float[Array, "_ n"], second: Float
     return dataclasses.replace(found, low=float(low), high=float(high), p=max(found.p, float(p)))
 
 
-def _error_of_seeds(a: Float[Array, " _a"], b: Float[Array, " _b"]) -> tuple[float, float]:
-    """The standard error of the difference of two means over seeds (0: not known), and its degrees of freedom."""
-    variances = [v.var(ddof=1) for v in (a, b) if len(v) > 1]
-    if len(variances) < 2:
-        more = max(len(a), len(b))
-        return (math.sqrt(variances[0] * (1 + 1 / more)), more - 1) if variances else (0.0, 0.0)
-    shares = np.array(variances) / [len(a), len(b)]
+def _welch(a: Float[Array, " _a"], b: Float[Array, " _b"]) -> tuple[float, float]:
+    """The standard error of a difference of means, each with its own variance, and its degrees of freedom."""
+    shares = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
     if not shares.any():
         return 0.0, 0.0
     return math.sqrt(shares.sum()), shares.sum() ** 2 / (shares**2 / [len(a) - 1, len(b) - 1]).sum()
+
+
+def _alike(a: int, b: int, variance: float, freedom: int) -> tuple[float, float]:
+    """The same for means of a and b values, all of one variance that is known with so many degrees of freedom."""
+    return math.sqrt(variance * (1 / a + 1 / b)), freedom
+
+
+def _pooled(rows: Sequence[Float[Array, " _"]]) -> tuple[float, int]:
+    """The variance within the rows of several values, and its degrees of freedom: 0 and 0 where there are none."""
+    several = [row for row in rows if len(row) > 1 and np.isfinite(row).all()]
+    freedom = sum(len(row) - 1 for row in several)
+    return sum((len(row) - 1) * row.var(ddof=1) for row in several) / max(freedom, 1), freedom
 
 
 def _adjusted(found: Difference, p: float) -> Difference:

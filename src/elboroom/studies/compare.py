@@ -309,14 +309,14 @@ def _how(rows: list[Row], with_values: list[Row], pairs: int, resamples: int, se
         f"seed {seed}), 95 % intervals; real: with Holm's correction over {pairs} pair{'s' * (pairs > 1)}"
     ]
     if several:
-        lines.append(
-            "seeds are resampled too, in each row apart, and a t-test over them agrees (one seed beside several is "
-            "held to vary as they do)"
-        )
+        lines.append("seeds are resampled too, in each row apart, and a t-test over them agrees")
+    if any(len(r.seeds) == 2 for r in several):
+        lines.append("two seeds let few differences pass: three or more tell more")
     single = [r.label for r in with_values if len(r.seeds) == 1]
-    if len(single) > 1:
-        whose = f", between {', '.join(single)}," if several else ":"
-        lines.append(f"one seed{whose} says nothing about training noise")
+    if several and single:
+        lines.append(f"one seed ({', '.join(single)}): held to vary as the rows of several seeds do")
+    elif single:
+        lines.append("one seed: says nothing about training noise")
     lines += [f"{r.label}: no values per example, so no interval" for r in rows if r.values is None]
     return "; ".join(lines)
 
