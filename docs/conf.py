@@ -1,7 +1,12 @@
 """How Sphinx builds the site: offline, with nothing loaded from elsewhere and formulas as MathML."""
 
+import ast
+import dataclasses
 import html
+import inspect
+import itertools
 import re
+import textwrap
 import typing
 from collections.abc import Callable
 from importlib.metadata import version as installed
@@ -13,6 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
+from elboroom import cli
 from elboroom.config import catalogue
 from elboroom.data import catalog_table
 
@@ -107,7 +113,41 @@ def tidy(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[
 
 # What is written from the code: the repository keeps a stub, so that a new part is no change of a page ---------------
 
-BUILT: dict[str, Callable[[], str]] = {**catalogue.PAGES, "data-sets": catalog_table}
+
+def commands() -> str:
+    """Every command of the command line: what it does, and its options with their defaults."""
+    lines = ["A file, a folder or a name that a command needs comes first, options in any order."]
+    for command in cli.COMMANDS:
+        lines += ["", f"## {command.__name__.lower()}", "", literal(inspect.getdoc(command))]
+        lines += ["", "| option | default | what |", "| --- | --- | --- |"] if dataclasses.fields(command) else []
+        said = below_fields(command)
+        lines += [option(field, said.get(field.name, "")) for field in dataclasses.fields(command)]
+    return "\n".join(lines) + "\n"
+
+
+def option(field: dataclasses.Field, said: str) -> str:
+    """A line of the table: what has no dashes is given by its place."""
+    name = field.name if "Positional" in repr(field.type) else f"--{field.name.replace('_', '-')}"
+    silent = field.default in (None, "", (), dataclasses.MISSING) or field.default is False
+    inner = typing.get_args(field.type)[0] if typing.get_origin(field.type) is typing.Annotated else field.type
+    choices = typing.get_args(inner) if typing.get_origin(inner) is typing.Literal else ()
+    more = f" One of {', '.join(f'`{c}`' for c in choices)}." if choices else ""
+    return f"| `{name}` | {'' if silent else f'`{field.default}`'} | {literal(said)}{more} |"
+
+
+def literal(text: str) -> str:
+    """Options and places to fill in, shown as they are typed."""
+    return re.sub(r"(--[a-z][\w.]*|\S*<[^>]+>\S*)", r"`\1`", text)
+
+
+def below_fields(cls: type) -> dict[str, str]:
+    """Field -> the text that stands below it in its class."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
+    pairs = [(a, b) for a, b in itertools.pairwise(body) if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr)]
+    return {a.target.id: " ".join(ast.literal_eval(b.value).split()).replace("|", "\\|") for a, b in pairs}
+
+
+BUILT: dict[str, Callable[[], str]] = {**catalogue.PAGES, "data-sets": catalog_table, "commands": commands}
 PLACE = re.compile(r"<!-- built: ([\w-]+) -->.*?<!-- /built -->", re.DOTALL)
 
 

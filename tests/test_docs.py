@@ -132,7 +132,7 @@ TARGETS = set(re.findall(r"^\(([\w-]+)\)=$", catalogue.parts_page(), re.MULTILIN
 
 def test_each_generated_part_has_one_place_with_a_stub():
     found = [place for page in DOCS.rglob("*.md") for place in PLACE.findall(page.read_text(encoding="utf-8"))]
-    assert sorted(name for name, _ in found) == sorted([*catalogue.PAGES, "data-sets"])
+    assert sorted(name for name, _ in found) == sorted([*catalogue.PAGES, "commands", "data-sets"])
     assert all("make docs" in stub for _, stub in found)
 
 
@@ -151,7 +151,20 @@ def test_every_field_of_a_run_and_a_study_has_its_line():
     page = catalogue.fields_page()
     for name, cls in catalogue.FIELDS.items():
         section = page.split(f"## {name}\n")[1].split("\n## ")[0]
-        assert all(f"| `{field.name}` |" in section for field in dataclasses.fields(cls) if field.name != "kind")
+        assert all(f"| `{field.name}` |" in section for field in dataclasses.fields(cls))
+
+
+def test_what_a_class_inherits_is_explained_too():
+    section = catalogue.parts_page().split("(metric-knn)=")[1].split("\n(")[0]
+    (row,) = (line for line in section.splitlines() if line.startswith("| `thresholded` |"))
+    assert "pixels are 1 above 0.5" in row
+
+
+def test_the_reference_has_what_parts_are_built_from():
+    pages = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "api").glob("*.md"))
+    modules = set(re.findall(r"automodule:: (elboroom\S*)", pages))
+    named = set(re.findall(r"py:obj}`~(elboroom\.[\w.]+)\.\w+`", catalogue.parts_page()))
+    assert named - modules - {"elboroom.objectives"} == set()
 
 
 def test_links_to_parts_lead_to_their_sections():
@@ -178,6 +191,9 @@ def test_the_site_is_built_without_a_warning_and_has_every_part(tmp_path):
     subprocess.run([*command, "-b", "html", DOCS, tmp_path / "site"], check=True, timeout=600)
     parts = (tmp_path / "site" / "parts.html").read_text(encoding="utf-8")
     assert {target for target in TARGETS if f'id="{target}"' not in parts} == set()
+    commands = (tmp_path / "site" / "commands.html").read_text(encoding="utf-8")
+    assert all(f'id="{command.__name__.lower()}"' in commands for command in cli.COMMANDS)
+    assert "--checkpoint" in commands
     data_sets = (tmp_path / "site" / "data.html").read_text(encoding="utf-8")
     assert all(f">{name}</span>" in data_sets for name in CATALOG)
 

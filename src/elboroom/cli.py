@@ -27,8 +27,8 @@ class Study:
 
     study: Annotated[str, tyro.conf.Positional] = "demo"
     """A YAML file, or the name of a recipe (`elboroom recipes`)."""
-    scale: Literal["smoke", "cpu", "paper"] | None = None
-    """How large, where the study says so."""
+    scale: str | None = None
+    """How large: one of the study's scales; those of recipes are smoke, cpu and paper."""
     variants: str = ""
     """Only these variants, with commas between: --variants vae,beta-vae."""
     out: Path | None = None

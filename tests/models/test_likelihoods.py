@@ -10,7 +10,7 @@ from torch.distributions import Normal
 from elboroom import build
 from elboroom.config.base import kind_of
 from elboroom.config.models import Likelihood
-from elboroom.models import GaussianLikelihood, SquaredErrorLikelihood
+from elboroom.models import DiscretizedLogisticLikelihood, GaussianLikelihood, SquaredErrorLikelihood
 from elboroom.networks import mlp
 
 SHAPE = (1, 8, 8)
@@ -32,6 +32,14 @@ def test_codes_of_any_leading_shape(likelihood, network, lead):
     assert p.log_prob(x).shape == lead
     folded = decoder(z.reshape(-1, 3)).log_prob(x.reshape(-1, *SHAPE)).reshape(lead)
     torch.testing.assert_close(p.log_prob(x), folded, rtol=1e-5, atol=1e-4)
+
+
+def test_a_decoder_with_features_gets_a_linear_head():
+    network = torch.nn.Linear(3, 7)
+    network.features = 7
+    p = DiscretizedLogisticLikelihood(network, (2, 4, 5))(torch.randn(6, 3))  # two numbers a pixel
+    assert p.log_prob(torch.rand(6, 2, 4, 5)).shape == (6,)
+    assert p.mean.shape == (6, 2, 4, 5)
 
 
 @pytest.mark.parametrize("config", classes(Likelihood), ids=kind_of)

@@ -133,7 +133,7 @@ def test_a_network_with_features_gets_a_linear_head():
 
 
 def test_a_network_without_either_is_refused():
-    with pytest.raises(InputError, match=r"the network Bare offers no last layer: give it a method `head"):
+    with pytest.raises(InputError, match=r"the network Bare offers no last layer: give it an attribute `features`"):
         GaussianPosterior(Bare(), 3)
 
 

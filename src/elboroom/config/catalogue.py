@@ -55,7 +55,9 @@ FIELDS = {
     "training": training.Training,
     "training.lr_search": training.LrSearch,
     "study": study.Study,
+    "study.metrics": study.Metrics,
     "study.metrics.nll": study.Nll,
+    "study.figures": study.Figure,
 }
 DOES = {
     True: "acts on the batch: its loss depends on the batch's size, and half-batches do not add up",
@@ -78,8 +80,9 @@ def parts_page() -> str:
 def fields_page() -> str:
     """The fields of a run and of a study that are no parts."""
     return _page(
-        "The rest of a configuration. Every field is also an option of `elboroom train`, `study` and `resume`: "
-        "`--training.epochs 5`. Unknown keys are errors.",
+        "The rest of a configuration. Every field of a run is also an option of `elboroom train` and `study`: "
+        "`--training.epochs 5`; `resume` takes those that may change, the lengths and intervals of training. Fields of "
+        "a study are written in its file. Unknown keys are errors.",
         (line for name, cls in FIELDS.items() for line in [f"## {name}", "", _doc(cls), "", *fields_table(cls)]),
     )
 
@@ -151,7 +154,7 @@ def _flow(value: Any) -> str:
 
 def fields_table(cls: type) -> Iterator[str]:
     """The fields of a configuration class as lines of a Markdown table."""
-    rows = [f for f in dataclasses.fields(cls) if f.name != "kind"]
+    rows = [f for f in dataclasses.fields(cls) if f.name != "kind" or len(_literals(f.type)) > 1]
     if rows:
         yield from ("| field | default | what |", "| --- | --- | --- |")
         yield from (_row(cls, field) for field in rows)
@@ -160,9 +163,15 @@ def fields_table(cls: type) -> Iterator[str]:
 
 def _row(cls: type, field: dataclasses.Field) -> str:
     known = cls.__pydantic_fields__[field.name]
-    words = [_sentence(known.description or ""), *_choices(field.type), *_limits([*known.metadata, field.type])]
+    words = [_described(cls, field.name), *_choices(field.type), *_limits([*known.metadata, field.type])]
     text = " ".join(word for word in words if word).replace("|", "\\|")
     return f"| `{field.name}` | {_default(known)} | {text} |"
+
+
+def _described(cls: type, name: str) -> str:
+    """What stands below the field, in its class or in the one that it is inherited from."""
+    known = (getattr(base, "__pydantic_fields__", {}).get(name) for base in cls.__mro__)
+    return _sentence(next((field.description for field in known if field and field.description), ""))
 
 
 def _default(known: Any) -> str:
@@ -172,7 +181,10 @@ def _default(known: Any) -> str:
     if hasattr(value, "kind"):
         return f"`{value.kind}`"
     if dataclasses.is_dataclass(value):
-        return "its own defaults"
+        own = type(value).__pydantic_fields__
+        plain = {name: f.get_default(call_default_factory=True) for name, f in own.items()}
+        changed = {name: v for name, v in vars(value).items() if name in own and v != plain[name]}
+        return f"`{_plain(changed)}`" if changed else "its own defaults"
     return "empty" if value == "" else f"`{_plain(value)}`"
 
 
@@ -207,7 +219,7 @@ def _literals(annotation: Any) -> tuple[Any, ...]:
         return get_args(annotation)
     if get_origin(annotation) is Annotated:
         return _literals(get_args(annotation)[0])
-    return next((found for a in get_args(annotation) if (found := _literals(a))), ())
+    return tuple(dict.fromkeys(word for part in get_args(annotation) for word in _literals(part)))
 
 
 def _limits(metadata: Iterable[Any]) -> Iterator[str]:

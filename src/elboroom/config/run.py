@@ -23,6 +23,7 @@ class Run:
     """One training run, whole and re-runnable."""
 
     name: Name = "run"
+    """In pages, and of the folder where none is named."""
     data: Data = dataclasses.field(default_factory=lambda: Data(name="digits", binarize="dynamic"))
     model: ModelOrName = dataclasses.field(default_factory=Model)
     objective: Objective = dataclasses.field(default_factory=Elbo)
@@ -32,6 +33,7 @@ class Run:
     """Start from the weights of another run of the same model: its folder. `training.init` and `mean_image`, which make
     first weights, do nothing then."""
     seed: NonNegative = 0
+    """Of all that is random in training: first weights, order, binarization, noise."""
 
     @model_validator(mode="after")
     def _combination(self) -> "Run":

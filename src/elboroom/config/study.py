@@ -47,7 +47,11 @@ class Figure:
     name: Name
     """Of the file, and of its place in the page."""
     kind: Literal["curves", "codes", "histograms", "images", "reconstructions", "posterior", "tradeoff", "diagram"]
+    """What is drawn: curves (of the training, or of scores along it), codes (a plane of them, by class), histograms (of
+    each dimension of the codes), images (such as samples), reconstructions (test images, each above its own), posterior
+    (of one image, among all codes), a tradeoff (of scores, one run a point), or a diagram that is of no run."""
     caption: str = ""
+    """Stands below it."""
     where: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Which runs, by ``variant`` and axes; a list admits each of its values, in its order. The first seed is shown."""
     columns: Positive = 2
@@ -94,9 +98,9 @@ class Study:
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
     figures: tuple[Figure, ...] = ()
     """Figures of several runs, beside those of each."""
-    scales: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    """smoke, cpu, paper: what each changes; a scale may name base, variants (null leaves one out), axes, metrics,
-    published and figures."""
+    scales: dict[Name, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Name (of recipes smoke, cpu, paper) -> what it changes; a scale may name base, variants (null leaves one out),
+    axes, metrics, published and figures."""
     published: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """Published numbers to print beside ours: ``{where: {variant: vae}, accuracy/z: 93.42, source: ...}``."""
 

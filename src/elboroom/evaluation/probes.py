@@ -181,7 +181,7 @@ def nearest_neighbours(k: int = 10) -> Learner:
 
 
 def regression(c: float = 1.0, iterations: int = 1000) -> Learner:
-    """Multinomial logistic regression that minimizes C sum(cross-entropy) + |W|²/2, by L-BFGS."""
+    """Multinomial logistic regression that minimizes C sum(cross-entropy) + ‖W‖²/2, by L-BFGS."""
     words = f"multinomial logistic regression, L2 with C {c:g}, L-BFGS to 1e-4 in {iterations:,} iterations at most"
     variant = [f"c-{c:g}"] * (c != 1) + [f"iterations-{iterations}"] * (iterations != 1000)
     return Learner("logistic", words, lambda seed: Logistic(c, iterations), "-".join(variant))

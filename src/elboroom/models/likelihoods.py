@@ -43,7 +43,7 @@ class Likelihood(nn.Module):
 
     def __init__(self, network: nn.Module, shape: tuple[int, ...], per_dimension: int = 1) -> None:
         super().__init__()
-        self.network, self.head = network, head_of(network, per_dimension)
+        self.network, self.head = network, head_of(network, per_dimension, tuple(shape))
         self.shape = tuple(shape)
 
     def outputs(self, z: Float[Tensor, "*lead latent"]) -> tuple[Float[Tensor, "..."], ...]:
