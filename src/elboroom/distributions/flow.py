@@ -111,7 +111,8 @@ class AutoregressiveFlow(Distribution):
 class InverseAutoregressive(Distribution):
     r"""q(z|x): a diagonal Gaussian's sample, carried on by steps that may depend on x as well.
 
-    .. math:: z = f_T \circ \cdots \circ f_1(z_0), \qquad \log q(z|x) = \log N(z_0; \mu, \sigma^2) - \sum_t \log\det f_t'
+    .. math:: z = f_T \circ \cdots \circ f_1(z_0), \qquad \log q(z|x) = \log N(z_0; \mu, \sigma^2) - \sum_t
+        \log\det f_t'
 
     Kingma et al. (2016), arXiv:1606.04934, eq. (9)-(11). Samples and their densities come in one pass; the density of
     any other code takes a pass for each dimension of each step. ``loc`` and ``log_var`` are those of the base; the mean
