@@ -1,5 +1,6 @@
 """Every recipe at every scale: its runs are valid, and its figures and published numbers speak of runs that it has."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,8 @@ def test_the_smoke_scale_goes_from_data_to_scores(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in studies.recipes() if n not in ("mu-vae", "mae", "parts")])
 def test_the_smoke_scale_of_the_others_too(name, tmp_path):
+    if name == "aevb-frey" and "ELBOROOM_DATA" not in os.environ:
+        pytest.skip("$ELBOROOM_DATA names no folder of data files, and these images are Frey's at each scale")
     carried_out(name, tmp_path)
 
 
