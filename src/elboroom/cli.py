@@ -143,15 +143,14 @@ class Resume:
 
     def __call__(self, options: list[str]) -> int:
         from elboroom.config import load_run
-        from elboroom.studies.execute import check_resumable, execute, extend
+        from elboroom.studies.execute import as_it_was, check_resumable, execute, extend
 
         use_data(self.data_dir)
         check_resumable(self.run, longer=bool(options))
         config = load_run(self.run / "config.yaml")
         _trusted(config, self.run, self.trust)
-        if options:
-            config = extend(self.run, config, options)
-        with stopping(self.budget) as stop, Screen() as screen:
+        with stopping(self.budget) as stop, Screen() as screen, as_it_was(self.run):
+            config = extend(self.run, config, options) if options else config
             execute(config, self.run, resume=True, stop=stop, report=screen.line, say=screen.say)
         print(f"done: {self.run}. Next: `elboroom evaluate {self.run}`.")
         return DONE
@@ -732,7 +731,7 @@ class Screen:
             print()
 
     def say(self, text: str) -> None:
-        print(f"\r\033[K{text}" if self.live else text, flush=True)
+        self._print(f"\r\033[K{text}" if self.live else text)
 
     def for_run(self, run: Any) -> Callable[[dict[str, Any]], None]:
         return self.line
@@ -763,7 +762,19 @@ class Screen:
             self._show(f"{what}: {done:,} of {total:,}" + ("" if done in (0, total) else f", {left} left"))
 
     def _show(self, text: str) -> None:
-        print(f"\r\033[K{text}" if self.live else text, end="" if self.live else "\n", flush=True)
+        self._print(f"\r\033[K{text}" if self.live else text, end="" if self.live else "\n")
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        """A reader that is gone (``| head``) ends no training: from then on nothing is shown."""
+        try:
+            print(text, end=end, flush=True)
+        except BrokenPipeError:
+            mute()
+
+
+def mute() -> None:
+    """Let what is still printed go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # The way in ----------------------------------------------------------------------------------------------------------
@@ -817,6 +828,9 @@ def main() -> None:
     except Diverged as error:
         cure = "Try a smaller learning rate (--training.optimizer.lr) or --training.clip_norm 5"
         print(". ".join([f"elboroom: {error}", *getattr(error, "__notes__", ()), cure]) + ".", file=sys.stderr)
+        code = FAILED
+    except BrokenPipeError:  # nobody reads on: `elboroom recipes | head -1`
+        mute()
         code = FAILED
     except KeyboardInterrupt:
         code = 130

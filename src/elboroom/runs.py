@@ -225,6 +225,18 @@ def needs_encoder(run: "Run") -> None:
         raise InputError(f"{run.folder}: {no_encoder(run)}")
 
 
+TAKE_OVER = (
+    "it is a run of kept results, which `elboroom study NAME --kept RESULTS --out STUDY` takes over into "
+    "a study's folder (RESULTS is the folder that has ledger.json), with its weights where they were kept"
+)
+"""How to open what `elboroom results` wrote."""
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether a folder is a run of kept results, which has the record of its checkpoint and no checkpoints."""
+    return (folder / "checkpoint.json").is_file() and not (folder / "checkpoints").is_dir()
+
+
 class Run:
     """A trained model with its configuration, data and checkpoint. Arrays in, arrays out.
 
@@ -242,6 +254,7 @@ class Run:
             return step
         known = [f"step-{s}" for s in self.store.steps()]
         cure = f"known: {', '.join(known)}" if known else f"`elboroom resume {self.folder}` trains it"
+        cure = TAKE_OVER if is_kept(self.folder) else cure
         raise InputError(f"{self.folder}: no checkpoint '{checkpoint}'; {cure}.")
 
     def _named(self, checkpoint: str) -> int | None:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,8 @@ def check_resumable(folder: Path, longer: bool = False) -> dict[str, Any]:
     """
     if not (folder / "config.yaml").exists():
         raise InputError(f"{folder}: no run folder (it has no config.yaml). Give a folder that `elboroom train` wrote.")
+    if runs.is_kept(folder):
+        raise InputError(f"{folder}: nothing to go on training from; {runs.TAKE_OVER}.")
     state = runs.read_state(folder)
     step = Store(folder / "checkpoints").latest()
     behind = step is None or step < state.get("step", 0)
@@ -152,6 +154,19 @@ def can_go_on(folder: Path) -> None:
             f"{folder}: taken over from kept results, which hold nothing to go on training from. Ask for as many "
             "epochs as it has, or choose another folder (--out) to train it anew."
         )
+
+
+@contextlib.contextmanager
+def as_it_was(folder: Path) -> Iterator[None]:
+    """A run's configuration and state come back where the training is refused before it has begun."""
+    before = {name: (folder / name).read_bytes() for name in ("config.yaml", "state.json") if (folder / name).is_file()}
+    try:
+        yield
+    except InputError:
+        if runs.read_state(folder)["status"] != "failed":
+            for name, content in before.items():
+                (folder / name).write_bytes(content)
+        raise
 
 
 def extend(folder: Path, config: RunConfig, options: list[str]) -> RunConfig:
