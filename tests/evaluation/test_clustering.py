@@ -162,3 +162,18 @@ def test_progress_tells_every_run():
     clusters(Encoded(blurred(), progress=lambda *a: told.append(a)), sizes=(3, 500), seeds=2)
     assert told[-1] == ("clusters", 12, 12)
     assert [done for _, done, _ in told] == list(range(1, 13))
+
+
+def test_clusters_are_named_by_training_labels_alone():
+    """Two clear clusters, whose test labels are the other way round: every test example is then wrong."""
+    codes = np.array([[0.0], [0.1], [9.0], [9.1]])
+    found = measured(k_means(codes, 2), Labelled(codes, np.array([0, 0, 1, 1]), codes, np.array([1, 1, 0, 0])))
+    assert (found["nearest"], found["majority"]) == (0, 0)
+
+
+def test_of_many_starts_the_best_is_kept():
+    """Points without clusters have many local optima: the best of ten starts is better than the first one, which is
+    among them."""
+    codes = np.random.default_rng(0).uniform(size=(400, 2))
+    for seed in range(3):
+        assert k_means(codes, 20, seed=seed).inertia_ < k_means(codes, 20, restarts=1, seed=seed).inertia_

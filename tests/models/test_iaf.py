@@ -103,3 +103,14 @@ def test_objectives_that_read_a_factorized_posterior_refuse_it(objective):
     with pytest.raises(InputError, match=f"posterior 'iaf' does not go with objective '{objective}': it reads means"):
         small_run(posterior="iaf", objective=objective)
     assert "steps" in SMALL["iaf"]
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_order_of_the_steps_alternates(steps):
+    """By gradient: one step leaves a triangle, a second one in the other order lets each dimension of the code depend
+    on each of the noise."""
+    made = posterior(4, steps=steps)
+    noise = torch.randn(1, 1, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    jacobian = torch.autograd.functional.jacobian(lambda e: made(X[:1]).rsample_with_log_prob(e)[0], noise)
+    reached = jacobian.reshape(4, 4) != 0
+    assert torch.equal(reached, torch.ones(4, 4).tril().bool() if steps == 1 else torch.ones(4, 4).bool())
