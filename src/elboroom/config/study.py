@@ -1,6 +1,7 @@
 """A study: the same data and protocol, several variants, several seeds, one report."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -157,13 +158,29 @@ def rows_of(runs: list[tuple[str, dict[str, Any], Any, str]]) -> list[str]:
     """The name of each run's row, of (label, configuration, seed, folder).
 
     It is the label, which the seeds of one model share; where that stands for several models, or one seed is there
-    twice, the folder is added. A run without a configuration, which was not begun, is none of another model.
+    twice, the folder is added, but to the seeds of the model that has most of them. A run without a configuration,
+    which was not begun, is none of another model.
     """
     members: dict[str, list[tuple[str, str]]] = {}
-    for label, config, seed, _ in runs:
-        members.setdefault(label, []).append((_model_of(config), str(seed)))
-    shared = {label for label, found in members.items() if not _is_one_row(found)}
-    return [f"{label} ({folder})" if label in shared else label for label, _, _, folder in runs]
+    models = [_model_of(config) for _, config, _, _ in runs]
+    for (label, _, seed, _), model in zip(runs, models, strict=True):
+        members.setdefault(label, []).append((model, str(seed)))
+    bearers = {label: _bearer(found) for label, found in members.items()}
+    named = (bearers[label] in (ANY, model) for (label, _, _, _), model in zip(runs, models, strict=True))
+    return [label if own else f"{label} ({folder})" for (label, _, _, folder), own in zip(runs, named, strict=True)]
+
+
+ANY, NONE = "any", "none"
+
+
+def _bearer(members: list[tuple[str, str]]) -> str:
+    """The model whose runs, as (model, seed), bear the label alone: `ANY` where they are one row, `NONE` where no model
+    has more seeds than each other."""
+    if _is_one_row(members):
+        return ANY
+    (first, most), *rest = Counter(model for model, _ in members if model).most_common()
+    own = [member for member in members if member[0] == first]
+    return first if most > 1 and _is_one_row(own) and all(count < most for _, count in rest) else NONE
 
 
 def _is_one_row(members: list[tuple[str, str]]) -> bool:
