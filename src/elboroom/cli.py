@@ -143,14 +143,15 @@ class Resume:
 
     def __call__(self, options: list[str]) -> int:
         from elboroom.config import load_run
-        from elboroom.studies.execute import as_it_was, check_resumable, execute, extend
+        from elboroom.studies.execute import check_resumable, execute, extend
 
         use_data(self.data_dir)
         check_resumable(self.run, longer=bool(options))
         config = load_run(self.run / "config.yaml")
         _trusted(config, self.run, self.trust)
-        with stopping(self.budget) as stop, Screen() as screen, as_it_was(self.run):
-            config = extend(self.run, config, options) if options else config
+        if options:
+            config = extend(self.run, config, options)
+        with stopping(self.budget) as stop, Screen() as screen:
             execute(config, self.run, resume=True, stop=stop, report=screen.line, say=screen.say)
         print(f"done: {self.run}. Next: `elboroom evaluate {self.run}`.")
         return DONE

@@ -31,6 +31,7 @@ from elboroom.models import VAE
 from elboroom.models.evidence import log_evidence
 from elboroom.networks.layout import lay_out
 from elboroom.numerics import Randomness
+from elboroom.scores import is_kept
 from elboroom.training.checkpoint import Store, replace_text
 from elboroom.training.runtime import Runtime, find_device, keep_float32, keep_heap
 
@@ -230,11 +231,6 @@ TAKE_OVER = (
     "a study's folder (RESULTS is the folder that has ledger.json), with its weights where they were kept"
 )
 """How to open what `elboroom results` wrote."""
-
-
-def is_kept(folder: Path) -> bool:
-    """Whether a folder is a run of kept results, which has the record of its checkpoint and no checkpoints."""
-    return (folder / "checkpoint.json").is_file() and not (folder / "checkpoints").is_dir()
 
 
 class Run:

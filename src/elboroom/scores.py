@@ -189,3 +189,8 @@ def _corrected(score: Score) -> Score:
     if name.startswith("gradient-variance"):
         held = dataclasses.replace(held, dtype="float64")
     return dataclasses.replace(score, protocol=held)
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether a folder is that of kept results, or of a run in them: its files stay as the ledger lists them."""
+    return any((folder / name).is_file() for name in ("ledger.json", "checkpoint.json"))

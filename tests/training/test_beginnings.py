@@ -15,6 +15,7 @@ from elboroom.config import load_run, run_from, to_yaml
 from elboroom.config.files import parse_yaml
 from elboroom.networks.initialize import data_dependent_
 from elboroom.objectives import elbo, mu
+from elboroom.studies import execute as execution
 from elboroom.studies.assemble import make_trainer
 from elboroom.studies.execute import check_resumable, execute, extend
 from elboroom.training.runtime import start
@@ -217,13 +218,17 @@ def test_init_from_another_model_is_refused(tmp_path):
         trainer(run, tmp_path)
 
 
-def test_a_lengthened_run_equals_the_longer_run(tmp_path):
+def test_a_lengthened_run_equals_the_longer_run(tmp_path, monkeypatch):
     run = config(average=0.9)
     execute(run, tmp_path / "short")
     with pytest.raises(InputError, match="already done"):
         check_resumable(tmp_path / "short")
     check_resumable(tmp_path / "short", longer=True)
     longer = extend(tmp_path / "short", run, ["--training.epochs", "4"])
+    assert runs.read_state(tmp_path / "short")["status"] == "done"  # nothing is written before the checkpoint is seen
+    with monkeypatch.context() as patched:
+        patched.setattr(execution, "_train", lambda *_: None)
+        execute(longer, tmp_path / "short", resume=True)
     assert check_resumable(tmp_path / "short")["status"] == "stopped"  # were it killed here, it would not pass as done
     execute(longer, tmp_path / "short", resume=True)
     execute(config(average=0.9, epochs=4), tmp_path / "long")

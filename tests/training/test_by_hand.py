@@ -39,10 +39,8 @@ def by_hand(model, train, drop_last, loss_of):
             gradients = torch.autograd.grad(loss, list(model.parameters()))
             norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
             clipped += norm > CLIP
-            rise, fall = (
-                min(1, (step + 1) / WARMUP),
-                0.1 + 0.9 * (1 + math.cos(math.pi * step / (EPOCHS * per_epoch))) / 2,
-            )
+            rise = min(1, (step + 1) / WARMUP)
+            fall = 0.1 + 0.9 * (1 + math.cos(math.pi * step / (EPOCHS * per_epoch))) / 2
             decay = min(DECAY, (1 + step) / (10 + step))
             with torch.no_grad():
                 for w, a, g in zip(model.parameters(), average, gradients, strict=True):

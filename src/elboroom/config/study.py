@@ -165,22 +165,21 @@ def rows_of(runs: list[tuple[str, dict[str, Any], Any, str]]) -> list[str]:
     models = [_model_of(config) for _, config, _, _ in runs]
     for (label, _, seed, _), model in zip(runs, models, strict=True):
         members.setdefault(label, []).append((model, str(seed)))
-    bearers = {label: _bearer(found) for label, found in members.items()}
-    named = (bearers[label] in (ANY, model) for (label, _, _, _), model in zip(runs, models, strict=True))
-    return [label if own else f"{label} ({folder})" for (label, _, _, folder), own in zip(runs, named, strict=True)]
+    bearing = {label: _bearing(found) for label, found in members.items()}
+    return [
+        label if model in bearing[label] else f"{label} ({folder})"
+        for (label, _, _, folder), model in zip(runs, models, strict=True)
+    ]
 
 
-ANY, NONE = "any", "none"
-
-
-def _bearer(members: list[tuple[str, str]]) -> str:
-    """The model whose runs, as (model, seed), bear the label alone: `ANY` where they are one row, `NONE` where no model
-    has more seeds than each other."""
+def _bearing(members: list[tuple[str, str]]) -> set[str]:
+    """The models whose runs, as (model, seed), bear their label alone: all where they are one row, else the one that
+    has more seeds than each other, and those not begun."""
     if _is_one_row(members):
-        return ANY
+        return {model for model, _ in members}
     (first, most), *rest = Counter(model for model, _ in members if model).most_common()
-    own = [member for member in members if member[0] == first]
-    return first if most > 1 and _is_one_row(own) and all(count < most for _, count in rest) else NONE
+    own = [member for member in members if member[0] in (first, "")]
+    return {first, ""} if most > 1 and _is_one_row(own) and all(count < most for _, count in rest) else set()
 
 
 def _is_one_row(members: list[tuple[str, str]]) -> bool:

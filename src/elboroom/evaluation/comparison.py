@@ -70,8 +70,9 @@ def paired_bootstrap(
     values = {name: np.mean(row, dtype=np.float64) for name, row in rows.items()}
     with np.errstate(invalid="ignore"):
         found = [_difference(a, b, float(values[a] - values[b]), means[a] - means[b]) for a, b in pairs]
-        pooled = _pooled([row.mean(axis=1, dtype=np.float64) for row in rows.values()])
-        found = [_over_few_seeds(d, rows[d.first], rows[d.second], pooled) for d in found]
+        seeds = {name: row.mean(axis=1, dtype=np.float64) for name, row in rows.items()}
+        pooled = _pooled(list(seeds.values()))
+        found = [_over_few_seeds(d, seeds[d.first], seeds[d.second], pooled) for d in found]
     adjusted = holm([d.p for d in found])
     return [_adjusted(d, p) for d, p in zip(found, adjusted, strict=True)]
 
@@ -92,11 +93,11 @@ def _difference(first: str, second: str, value: float, drawn: Float[Array, " res
 
 
 def _over_few_seeds(
-    found: Difference, first: Float[Array, "_ n"], second: Float[Array, "_ n"], pooled: tuple[float, int]
+    found: Difference, first: Float[Array, " _a"], second: Float[Array, " _b"], pooled: tuple[float, int]
 ) -> Difference:
-    """With the interval and the p of a t-test over seeds where they are wider and larger."""
-    seeds = [row.mean(axis=1, dtype=np.float64) for row in (first, second)]
-    error, freedom = _welch(*seeds) if min(map(len, seeds)) > 1 else _alike(*map(len, seeds), *pooled)
+    """With the interval and the p of a t-test over the means of seeds where they are wider and larger."""
+    several = min(len(first), len(second)) > 1
+    error, freedom = _welch(first, second) if several else _alike(len(first), len(second), *pooled)
     if error == 0 or not math.isfinite(found.p):
         return found
     reach = stats.t.ppf((1 + LEVEL) / 2, freedom) * error

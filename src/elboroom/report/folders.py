@@ -21,7 +21,7 @@ from elboroom.config.files import read_mapping, validated
 from elboroom.config.run import to_dict
 from elboroom.config.study import Figure, label_of, rows_of
 from elboroom.errors import InputError
-from elboroom.scores import Score
+from elboroom.scores import Score, is_kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,11 +206,6 @@ class RunFolder:
         except (SafetensorError, OSError, KeyError, ValueError):
             return {}
         return {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in arrays.items()}
-
-
-def is_kept(folder: Path) -> bool:
-    """Whether a folder is that of kept results, or of a run in them: its files stay as the ledger lists them."""
-    return any((folder / name).is_file() for name in ("ledger.json", "checkpoint.json"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 from elboroom.config.run import to_dict
 from elboroom.errors import InputError
 from elboroom.report import families, figures, panels, tables
-from elboroom.report.folders import RunFolder, Source, by_label, is_kept, length, read, together, told_apart
+from elboroom.report.folders import RunFolder, Source, by_label, length, read, together, told_apart
 from elboroom.report.overview import Glance, overview
 from elboroom.report.tables import Entry
+from elboroom.scores import is_kept
 
 SHOWN = 20
 """Latent dimensions that pictures show at most."""

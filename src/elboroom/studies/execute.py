@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ import yaml
 
 from elboroom import build, runs
 from elboroom.config import Run as RunConfig
-from elboroom.config import Training, apply_options, run_from
+from elboroom.config import Training, apply_options, load_run, run_from
 from elboroom.config.files import parse_yaml
 from elboroom.config.run import EXTENDABLE, to_dict
 from elboroom.data import Data
 from elboroom.errors import Diverged, InputError, Stopped
 from elboroom.evaluation.monitors import EarlyWarning, warmed_up
+from elboroom.scores import is_kept
 from elboroom.studies import search as rates
 from elboroom.studies.assemble import Report, make_trainer
 from elboroom.training import Trainer
@@ -62,6 +63,7 @@ def execute(
         if resume:
             trainer.resume()
             warn.recall(folder / "metrics.jsonl")
+            _lengthen(folder, config)
         else:
             runs.create(config, folder)
             stack.enter_context(runs.locked(folder))
@@ -134,7 +136,7 @@ def check_resumable(folder: Path, longer: bool = False) -> dict[str, Any]:
     """
     if not (folder / "config.yaml").exists():
         raise InputError(f"{folder}: no run folder (it has no config.yaml). Give a folder that `elboroom train` wrote.")
-    if runs.is_kept(folder):
+    if is_kept(folder):
         raise InputError(f"{folder}: nothing to go on training from; {runs.TAKE_OVER}.")
     state = runs.read_state(folder)
     step = Store(folder / "checkpoints").latest()
@@ -156,21 +158,8 @@ def can_go_on(folder: Path) -> None:
         )
 
 
-@contextlib.contextmanager
-def as_it_was(folder: Path) -> Iterator[None]:
-    """A run's configuration and state come back where the training is refused before it has begun."""
-    before = {name: (folder / name).read_bytes() for name in ("config.yaml", "state.json") if (folder / name).is_file()}
-    try:
-        yield
-    except InputError:
-        if runs.read_state(folder)["status"] != "failed":
-            for name, content in before.items():
-                (folder / name).write_bytes(content)
-        raise
-
-
 def extend(folder: Path, config: RunConfig, options: list[str]) -> RunConfig:
-    """A run's configuration with other lengths and intervals, written into its folder.
+    """A run's configuration with other lengths and intervals; `execute` writes them into its folder.
 
     A schedule that depends on the length (cosine) bends from here on; the rest equals a run of that length from the
     start.
@@ -187,22 +176,22 @@ def extend(folder: Path, config: RunConfig, options: list[str]) -> RunConfig:
             f"{folder}: a run of {config.training.epochs} epochs gets no shorter, and {changed.training.epochs} are "
             "asked for. Stop it when you like (Ctrl-C), or train another run."
         )
-    lengthen(folder, changed)
     return changed
 
 
-def lengthen(folder: Path, changed: RunConfig) -> None:
-    """Write another configuration's lengths and intervals into a run's config.yaml, and nothing else of it.
+def _lengthen(folder: Path, config: RunConfig) -> None:
+    """Write a configuration's lengths and intervals into a run's config.yaml where they are others, and nothing else
+    of it.
 
     What a checkpoint depends on stays word for word as it is, so that the file of an older version still belongs to it.
     """
-    check_writable(folder)
     path = folder / "config.yaml"
-    with runs.locked(folder), room(folder, "ask for it again"):
-        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-        lengths = {name: to_dict(changed)["training"][name] for name in EXTENDABLE}
-        content["training"] = {**(content.get("training") or {}), **lengths}
-        state = runs.read_state(folder)
-        if state["status"] == "done":  # from here on it is not, whatever happens before it goes on
-            replace_text(folder / "state.json", json.dumps({**state, "status": "stopped"}) + "\n")
-        replace_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+    held, lengths = ({name: to_dict(c)["training"][name] for name in EXTENDABLE} for c in (load_run(path), config))
+    if held == lengths:
+        return
+    content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    content["training"] = {**(content.get("training") or {}), **lengths}
+    state = runs.read_state(folder)
+    if state["status"] == "done":  # from here on it is not, whatever happens before it goes on
+        replace_text(folder / "state.json", json.dumps({**state, "status": "stopped"}) + "\n")
+    replace_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))

@@ -21,7 +21,7 @@ from elboroom.config.run import EXTENDABLE, to_dict
 from elboroom.config.study import Metrics
 from elboroom.errors import Diverged, InputError, Stopped, unknown
 from elboroom.evaluation import ESTIMATES, evaluate, has_likelihood
-from elboroom.studies.execute import Report, can_go_on, execute, lengthen
+from elboroom.studies.execute import Report, can_go_on, execute
 from elboroom.studies.kept import CLASSIFIERS
 from elboroom.training.checkpoint import check_writable, replace_text, room
 from elboroom.training.runtime import scoring_device, set_threads
@@ -239,8 +239,6 @@ def _one(
             say(f"{label}: {'training' if run.status == 'missing' else f'going on {run.longer}'.strip()}")
             resume = run.status != "missing"
             run.status = "stopped"
-            if run.longer:
-                lengthen(run.folder, run.config)
             execute(run.config, run.folder, resume=resume, stop=stop, report=report(run), say=say)
             run.status = "done"
         if run.status == "done":

@@ -279,12 +279,12 @@ class Trainer:
         means, examples = self.meter.read()
         step, seconds = self.progress.step, time.perf_counter() - started
         line = {"split": "train", "step": step, "epoch": epoch, "examples": examples, **means}
-        a_step = min(self.plan.batch, len(self.data.train))
-        speed = (step - start_step) * a_step / max(seconds, 1e-9)
+        taken = step - start_step
+        speed = taken * min(self.plan.batch, len(self.data.train)) / max(seconds, 1e-9)
         timing = {"step": step, "epoch": epoch, "seconds": round(seconds, 3), "images_per_s": round(speed, 1)}
         self.journal.write(line)
         self.journal.write_timing(timing)
-        left = (self.steps - step) * a_step / max(speed, 1e-9)
+        left = (self.steps - step) * seconds / taken
         self.report({**line, "images_per_s": speed, "seconds_left": left, "steps": self.steps})
 
     def _evaluate(self, epoch: int) -> bool:
